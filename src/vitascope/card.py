@@ -1,0 +1,274 @@
+"""The model card: what one loaded model can do, as plain data, and the one place where wishes meet its rules.
+
+A worker announces a card for each model; validation, admission, listings, forms and help all read it, so that the
+control side knows every rule without importing a family.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import secrets
+from dataclasses import dataclass, field, fields
+
+from vitascope.errors import InvalidRequest
+from vitascope.request import GenerationRequest, Task
+
+MAX_SEED = 2**63 - 1
+MAX_PROMPT_CHARS = 32_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Defaults:
+    """The checkpoint's native values; a None is a setting the model does not have."""
+
+    height: int
+    width: int
+    num_frames: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = None
+    negative_prompt: str = ""
+    sample_solver: str | None = None
+    max_sequence_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """Limits of one model: sizes are multiples of `size_multiple`, frame counts are `frame_stride` * k + 1.
+
+    `max_pixels` bounds height * width, `max_frames` the length; `solvers` are the accepted `sample_solver` names.
+    """
+
+    size_multiple: int
+    frame_stride: int
+    max_pixels: int
+    max_frames: int
+    max_steps: int = 200
+    solvers: tuple[str, ...] = ()
+    max_sequence_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptGuide:
+    """What a small model's vocabulary is, so that a prompt outside it can be answered with advice."""
+
+    known_words: tuple[str, ...]
+    examples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """One loaded model. `identity` is a hash of its weights; `components` maps each part to its size in bytes."""
+
+    name: str
+    family: str
+    tasks: tuple[Task, ...]
+    defaults: Defaults
+    rules: Rules
+    identity: str
+    components: dict[str, int] = field(default_factory=dict)
+    prompt_guide: PromptGuide | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a caller said, in our words; None means not said. `seconds` yields a frame count if `num_frames` is unsaid."""
+
+    prompt: str | None = None
+    negative_prompt: str | None = None
+    height: int | None = None
+    width: int | None = None
+    num_frames: int | None = None
+    seconds: float | None = None
+    fps: float | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = None
+    sample_solver: str | None = None
+    max_sequence_length: int | None = None
+    seed: int | None = None
+    first_frame: str | None = None
+    last_frame: str | None = None
+
+
+WISH_FIELDS = tuple(f.name for f in fields(Wish))
+
+
+def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
+    """Fill `wish` with the card's native values and check every rule.
+
+    Raises:
+        InvalidRequest: names the field, what was given and what would do.
+
+    """
+    d = card.defaults
+    request = GenerationRequest(
+        model=card.name,
+        prompt=_prompt(wish.prompt),
+        negative_prompt=d.negative_prompt if wish.negative_prompt is None else wish.negative_prompt,
+        height=_size("height", wish.height, d.height, card.rules),
+        width=_size("width", wish.width, d.width, card.rules),
+        num_frames=_num_frames(wish, card),
+        fps=_in_range("fps", wish.fps, d.fps, 1.0, 120.0),
+        num_inference_steps=int(
+            _in_range(
+                "num_inference_steps",
+                wish.num_inference_steps,
+                d.num_inference_steps,
+                1,
+                card.rules.max_steps,
+            )
+        ),
+        guidance_scale=_in_range("guidance_scale", wish.guidance_scale, d.guidance_scale, 0.0, 20.0),
+        guidance_scale_2=_optional(
+            "guidance_scale_2", wish.guidance_scale_2, d.guidance_scale_2, card, (0.0, 20.0)
+        ),
+        flow_shift=_optional("flow_shift", wish.flow_shift, d.flow_shift, card, (0.01, 100.0)),
+        sample_solver=_solver(wish.sample_solver, card),
+        max_sequence_length=_max_sequence_length(wish.max_sequence_length, card),
+        seed=secrets.randbelow(2**31)
+        if wish.seed is None
+        else int(_in_range("seed", wish.seed, 0, 0, MAX_SEED)),
+        first_frame=wish.first_frame,
+        last_frame=wish.last_frame,
+    )
+    _check_task(request, card)
+    _check_pixels(request, card)
+    return request
+
+
+def prompt_warnings(prompt: str, card: ModelCard) -> list[str]:
+    """Advice for a model with a small vocabulary: which words it does not know, and prompts that work."""
+    guide = card.prompt_guide
+    if guide is None:
+        return []
+    known = set(guide.known_words)
+    unknown = [w for w in dict.fromkeys(re.findall(r"[^\W_]+", prompt.lower())) if w not in known]
+    if not unknown:
+        return []
+    words = ", ".join(repr(w) for w in unknown[:8])
+    examples = "; ".join(repr(e) for e in guide.examples[:3])
+    return [f"{card.name} does not know {words}; it makes moving shapes. Prompts that work: {examples}."]
+
+
+def _prompt(prompt: str | None) -> str:
+    if prompt is None:
+        raise InvalidRequest("Missing required parameter: 'prompt'.", param="prompt")
+    if not prompt.strip():
+        raise InvalidRequest("The prompt is empty; say what the clip should show.", param="prompt")
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise InvalidRequest(
+            f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed.",
+            param="prompt",
+        )
+    return prompt
+
+
+def _in_range(name: str, given: float | None, default: float, low: float, high: float) -> float:
+    value = default if given is None else given
+    if not (math.isfinite(value) and low <= value <= high):
+        raise InvalidRequest(f"{name} is {value:g}; it must be from {low:g} to {high:g}.", param=name)
+    return value
+
+
+def _optional(
+    name: str, given: float | None, default: float | None, card: ModelCard, bounds: tuple[float, float]
+) -> float | None:
+    if default is None:
+        if given is not None:
+            raise InvalidRequest(f"{card.name} has no {name}; leave it out.", param=name)
+        return None
+    return _in_range(name, given, default, *bounds)
+
+
+def _nearest(value: int, step: int, offset: int, high: int) -> str:
+    """Name the allowed values (step * k + offset) on both sides of `value`."""
+    below = max((value - offset) // step, 0) * step + offset
+    choices = [v for v in (below, below + step) if max(offset, 1) <= v <= high]
+    return " or ".join(str(v) for v in choices) or str(high)
+
+
+def _size(name: str, given: int | None, default: int, rules: Rules) -> int:
+    value = default if given is None else given
+    m = rules.size_multiple
+    longest = rules.max_pixels // m  # the other side is at least one multiple
+    if value < m or value % m or value > longest:
+        near = _nearest(min(max(value, m), longest), m, 0, longest - longest % m)
+        raise InvalidRequest(
+            f"{name} is {value}; it must be a multiple of {m}, for example {near}.", param=name
+        )
+    return value
+
+
+def _num_frames(wish: Wish, card: ModelCard) -> int:
+    rules, stride = card.rules, card.rules.frame_stride
+    if wish.num_frames is None and wish.seconds is not None:
+        seconds = _in_range("seconds", wish.seconds, 0.0, 0.01, 3600.0)
+        fps = _in_range("fps", wish.fps, card.defaults.fps, 1.0, 120.0)
+        value = max(round((seconds * fps - 1) / stride), 0) * stride + 1
+        if value > rules.max_frames:
+            limit = rules.max_frames / fps
+            raise InvalidRequest(
+                f"seconds is {seconds:g}; at {fps:g} fps {card.name} makes at most {limit:.2f} seconds.",
+                param="seconds",
+            )
+        return value
+    value = card.defaults.num_frames if wish.num_frames is None else wish.num_frames
+    if value < 1 or (value - 1) % stride or value > rules.max_frames:
+        near = _nearest(min(max(value, 1), rules.max_frames), stride, 1, rules.max_frames)
+        raise InvalidRequest(
+            f"num_frames is {value}; it must be {stride}*k+1 and at most {rules.max_frames}: use {near}.",
+            param="num_frames",
+        )
+    return value
+
+
+def _solver(given: str | None, card: ModelCard) -> str | None:
+    if given is None:
+        return card.defaults.sample_solver
+    if given not in card.rules.solvers:
+        known = ", ".join(repr(s) for s in card.rules.solvers) or "none to choose from"
+        raise InvalidRequest(
+            f"sample_solver is {given!r}; the solvers of {card.name} are {known}.", param="sample_solver"
+        )
+    return given
+
+
+def _max_sequence_length(given: int | None, card: ModelCard) -> int | None:
+    limit = card.rules.max_sequence_length
+    if given is None:
+        return card.defaults.max_sequence_length
+    if limit is None:
+        raise InvalidRequest(
+            f"{card.name} has no max_sequence_length; leave it out.", param="max_sequence_length"
+        )
+    return int(_in_range("max_sequence_length", given, limit, 1, limit))
+
+
+def _check_task(request: GenerationRequest, card: ModelCard) -> None:
+    if request.last_frame is not None and request.first_frame is None:
+        raise InvalidRequest("A last frame needs a first frame beside it.", param="last_frame_reference")
+    if request.task not in card.tasks:
+        param = {"t2v": "input_reference", "i2v": "input_reference", "flf2v": "last_frame_reference"}[
+            request.task
+        ]
+        what = {"t2v": "a prompt alone", "i2v": "a first frame", "flf2v": "a first and a last frame"}[
+            request.task
+        ]
+        raise InvalidRequest(
+            f"{card.name} cannot generate from {what}; it does {', '.join(card.tasks)}.", param=param
+        )
+
+
+def _check_pixels(request: GenerationRequest, card: ModelCard) -> None:
+    pixels, limit = request.height * request.width, card.rules.max_pixels
+    if pixels > limit:
+        raise InvalidRequest(
+            f"size is {request.width}x{request.height} ({pixels} pixels); {card.name} makes at most {limit} pixels, "
+            f"for example {card.defaults.width}x{card.defaults.height}.",
+            param="size",
+        )

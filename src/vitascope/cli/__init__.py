@@ -1,0 +1,1 @@
+"""Commands, one module each; how the work is done is not known here."""

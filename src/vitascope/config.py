@@ -1,0 +1,136 @@
+"""The operator's settings: a TOML file, `VITASCOPE_*` variables and flags, read once. The only reader of the environment."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+
+from vitascope.errors import ConfigurationError
+
+ENV_PREFIX = "VITASCOPE_"
+BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
+
+
+def _data_dir() -> Path:
+    root = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(root) / "vitascope"
+
+
+class Settings(BaseModel):
+    """Everything an operator can set; frozen, with unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = Field(
+        "127.0.0.1", description="Address to listen on; another than loopback needs an API key."
+    )
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    api_key: SecretStr | None = Field(None, description="Key that every client must send as a bearer token.")
+    insecure: bool = Field(False, description="Allow a non-loopback address without an API key.")
+    data_dir: Path = Field(default_factory=_data_dir, description="Where jobs and finished files are kept.")
+    model_path: str = Field(
+        str(BUNDLED_MODEL), description="Folder of the model to serve; the bundled one if unset."
+    )
+    model_name: str | None = Field(
+        None, description="Name under which the model is served; its own if unset."
+    )
+    model_alias: tuple[str, ...] = Field((), description="Further names that clients may use for the model.")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    num_threads: int = Field(
+        0, ge=0, description="CPU threads of a worker; 0 takes the cores of the machine."
+    )
+    max_queue: int = Field(256, ge=1, description="Jobs that may wait; one more is answered 429.")
+    max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body.")
+    max_input_pixels: int = Field(25_000_000, ge=1024, description="Largest uploaded picture, in pixels.")
+    max_attempts: int = Field(3, ge=1, description="Times a job is started before a lost worker fails it.")
+    checkpoint_interval_s: float = Field(
+        5.0, ge=0, description="Seconds of work between saved states of a job."
+    )
+    retention_s: float | None = Field(
+        None, ge=0, description="Seconds a finished clip is kept; for ever if unset."
+    )
+    log_level: str = Field("info", description="debug, info, warning or error.")
+    log_json: bool = Field(False, description="Write log lines as JSON.")
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def check_exposure(self) -> None:
+        """Refuse to listen beyond this machine without a key, unless the operator insists."""
+        if not (self.loopback or self.api_key or self.insecure):
+            raise ConfigurationError(
+                f"{self.host} can be reached from other machines and no API key is set; "
+                "set --api-key (or VITASCOPE_API_KEY), listen on 127.0.0.1, or insist with --insecure."
+            )
+
+
+def load_settings(
+    flags: Mapping[str, Any] | None = None,
+    *,
+    file: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Settings:
+    """Merge TOML file, environment and flags (the later wins) into settings.
+
+    Raises:
+        ConfigurationError: an unknown name (with the nearest known one) or a value that does not fit.
+
+    """
+    environ = os.environ if environ is None else environ
+    merged: dict[str, Any] = {}
+    path = file or (Path(environ[f"{ENV_PREFIX}CONFIG"]) if environ.get(f"{ENV_PREFIX}CONFIG") else None)
+    if path is not None:
+        merged |= _from_toml(path)
+    merged |= _from_environ(environ)
+    merged |= {key: value for key, value in (flags or {}).items() if value is not None}
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ConfigurationError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Say which known name was probably meant, as the end of a sentence."""
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(sorted(known))}."
+
+
+def _check_known(names: list[str], source: str) -> None:
+    known = list(Settings.model_fields)
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"{source}: unknown setting {name!r}{nearest(name, known)}")
+
+
+def _from_toml(path: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"Cannot read the settings file {path.name}: {error}") from None
+    _check_known(list(values), path.name)
+    return values
+
+
+def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
+    names = {key: key.removeprefix(ENV_PREFIX).lower() for key in environ if key.startswith(ENV_PREFIX)}
+    names.pop(f"{ENV_PREFIX}CONFIG", None)
+    _check_known(list(names.values()), "environment")
+    values: dict[str, Any] = {name: environ[key] for key, name in names.items()}
+    if "model_alias" in values:
+        values["model_alias"] = tuple(filter(None, values["model_alias"].split(",")))
+    return values

@@ -1,0 +1,1 @@
+"""Encode, denoise, decode: generations in flight on one device. No HTTP and no SQL here."""

@@ -1,0 +1,144 @@
+"""The one error tree.
+
+Every error a user can meet has a stable `code`, an HTTP `status` hint and says whether trying again can help. Who
+catches an error is not known here.
+"""
+
+from __future__ import annotations
+
+
+class VitascopeError(Exception):
+    """Base of every error this package raises on purpose; `str(error)` is safe to show to a client."""
+
+    code = "internal_error"
+    status = 500
+    retryable = False
+
+    def __init__(self, message: str, *, param: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+
+
+class InvalidRequest(VitascopeError):
+    """The caller asked for something that cannot be done; the message says what would do."""
+
+    code = "invalid_value"
+    status = 400
+
+
+class UnknownField(InvalidRequest):
+    """A field, flag or key that nobody knows."""
+
+    code = "unknown_parameter"
+
+
+class InvalidMedia(InvalidRequest):
+    """An uploaded or fetched picture that cannot be used."""
+
+    code = "invalid_media"
+
+
+class NotFound(VitascopeError):
+    """The named thing does not exist, or not any more."""
+
+    code = "not_found"
+    status = 404
+
+
+class NotReady(NotFound):
+    """The job exists but has no file yet, or never will."""
+
+    code = "not_ready"
+
+
+class Expired(NotFound):
+    """The file was removed by retention; the job's row is kept."""
+
+    code = "video_expired"
+
+
+class Unauthorized(VitascopeError):
+    """No key, or a wrong one."""
+
+    code = "invalid_api_key"
+    status = 401
+
+
+class Forbidden(VitascopeError):
+    """A valid key that may not do this, or a host that is not served."""
+
+    code = "forbidden"
+    status = 403
+
+
+class RequestTooLarge(VitascopeError):
+    """A body, part or picture over the operator's limit."""
+
+    code = "request_too_large"
+    status = 413
+
+
+class QueueFull(VitascopeError):
+    """As many jobs wait as the operator allows."""
+
+    code = "rate_limit_exceeded"
+    status = 429
+    retryable = True
+
+
+class Unavailable(VitascopeError):
+    """No worker can take the work now."""
+
+    code = "unavailable"
+    status = 503
+    retryable = True
+
+
+class ConfigurationError(VitascopeError):
+    """The operator's settings contradict themselves or name something unknown."""
+
+    code = "configuration_error"
+
+
+class CheckpointError(VitascopeError):
+    """A model folder that cannot be used; the message names the file and, where known, the tensor."""
+
+    code = "checkpoint_error"
+
+
+class MissingExtra(VitascopeError):
+    """A feature whose optional packages are not installed; the message holds the pip line."""
+
+    code = "missing_extra"
+
+
+class IllegalTransition(VitascopeError):
+    """A move that the job table does not allow; nothing was changed."""
+
+    code = "illegal_transition"
+
+
+class StaleClaim(VitascopeError):
+    """A worker reported on a job that was meanwhile given to another (its fencing token is old)."""
+
+    code = "stale_claim"
+
+
+class OutOfMemory(VitascopeError):
+    """The device ran out of memory; the worker lives on, the job failed."""
+
+    code = "out_of_memory"
+
+
+class WorkerLost(VitascopeError):
+    """The worker process died and the job's attempts are used up."""
+
+    code = "worker_lost"
+    retryable = True
+
+
+class GenerationFailed(VitascopeError):
+    """The engine could not finish a generation for a reason that is not the caller's."""
+
+    code = "generation_failed"

@@ -1,0 +1,1 @@
+"""Jobs: what was asked, how far it is, what came of it. No tensors and no HTTP here."""

@@ -1,0 +1,1 @@
+"""Model families: a folder each, all behind `family.Family`; none imports another."""

@@ -1,0 +1,74 @@
+"""What every model family answers, and the registry that finds the family of a checkpoint folder.
+
+A family is asked a handful of questions and asks none. It adds the arithmetic of its loop to networks that are
+diffusers' and transformers' own classes; its reference is the diffusers pipeline of the same name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from torch import Generator, Tensor
+
+from vitascope.card import ModelCard
+from vitascope.request import GenerationRequest
+from vitascope.sampling.trajectory import Streams, Trajectory
+
+Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The pictures of a request, decoded; None where the request has none."""
+
+    first_frame: Picture | None = None
+    last_frame: Picture | None = None
+
+
+@dataclass(slots=True)
+class Sample:
+    """One generation in flight: what was asked, its conditioning (a type of the family's own) and its trajectory."""
+
+    request: GenerationRequest
+    conditioning: Any
+    trajectory: Trajectory
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Some decoded frames, in order, and for models that make sound all of it with the last chunk."""
+
+    frames: Pixels
+    audio: np.ndarray[Any, np.dtype[np.float32]] | None = None  # (channels, samples) in -1..1
+    sample_rate: int | None = None
+
+
+class Family(Protocol):
+    """One loaded checkpoint."""
+
+    card: ModelCard
+
+    def encode(self, request: GenerationRequest, media: Media) -> Any:
+        """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the whole job."""
+
+    def begin(self, request: GenerationRequest, conditioning: Any, generator: Generator) -> Trajectory:
+        """Draw the first latents and make fresh solvers; draws noise in the reference's order."""
+
+    def batch_key(self, sample: Sample) -> Hashable:
+        """Samples with equal keys may share one `predict`."""
+
+    def predict(self, samples: Sequence[Sample]) -> list[Streams]:
+        """Return each sample's prediction for its current step, guidance included."""
+
+    def finish(self, sample: Sample) -> Tensor | Streams:
+        """Return the final latents as the reference's `output_type="latent"` would."""
+
+    def decode(self, sample: Sample) -> Iterator[Chunk]:
+        """Yield the clip's frames in chunks as the VAE makes them."""
+
+    def preview(self, sample: Sample, prediction: Streams) -> Picture:
+        """Return a small RGB picture of the clean estimate at this step, at a fraction of a step's cost."""

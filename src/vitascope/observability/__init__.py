@@ -1,0 +1,1 @@
+"""Logs and metrics; nothing else is known here."""

@@ -1,0 +1,50 @@
+"""What a caller may ask for: `GenerationRequest`, frozen and complete.
+
+It knows no HTTP and no model: defaults were filled in and rules were checked (see `card.py`) before one exists.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Task = Literal["t2v", "i2v", "flf2v"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """One clip to make, every value decided.
+
+    `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1. `first_frame` and
+    `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or URLs. A None means that
+    the model has no such setting.
+    """
+
+    model: str
+    prompt: str
+    negative_prompt: str
+    height: int
+    width: int
+    num_frames: int
+    fps: float
+    num_inference_steps: int
+    guidance_scale: float
+    guidance_scale_2: float | None = None
+    flow_shift: float | None = None
+    sample_solver: str | None = None
+    max_sequence_length: int | None = None
+    seed: int
+    first_frame: str | None = None
+    last_frame: str | None = None
+
+    @property
+    def task(self) -> Task:
+        """What kind of generation the given pictures make of it."""
+        if self.first_frame is None:
+            return "t2v"
+        return "i2v" if self.last_frame is None else "flf2v"
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the clip in seconds."""
+        return self.num_frames / self.fps
