@@ -1,7 +1,7 @@
 """The model card: what one loaded model can do, as plain data, and the one place where wishes meet its rules.
 
-A worker announces a card for each model; validation, admission, listings, forms and help all read it, so that the
-control side knows every rule without importing a family.
+A worker announces a card for each model; validation, admission, listings, forms and help all read it, so
+that the control side knows every rule without importing a family.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ class Defaults:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """Limits of one model: sizes are multiples of `size_multiple`, frame counts are `frame_stride` * k + 1.
+    """Limits of one model: sizes are multiples of `size_multiple`, lengths `frame_stride` * k + 1.
 
-    `max_pixels` bounds height * width, `max_frames` the length; `solvers` are the accepted `sample_solver` names.
+    `max_pixels` bounds height * width, `max_frames` the length; `solvers` lists the `sample_solver` names.
     """
 
     size_multiple: int
@@ -61,7 +61,7 @@ class PromptGuide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One loaded model. `identity` is a hash of its weights; `components` maps each part to its size in bytes."""
+    """One loaded model. `identity` hashes its weights; `components` maps each part to its size in bytes."""
 
     name: str
     family: str
@@ -75,7 +75,7 @@ class ModelCard:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wish:
-    """What a caller said, in our words; None means not said. `seconds` yields a frame count if `num_frames` is unsaid."""
+    """What a caller said, in our words; None means not said. `num_frames` beats `seconds`."""
 
     prompt: str | None = None
     negative_prompt: str | None = None
@@ -268,7 +268,7 @@ def _check_pixels(request: GenerationRequest, card: ModelCard) -> None:
     pixels, limit = request.height * request.width, card.rules.max_pixels
     if pixels > limit:
         raise InvalidRequest(
-            f"size is {request.width}x{request.height} ({pixels} pixels); {card.name} makes at most {limit} pixels, "
-            f"for example {card.defaults.width}x{card.defaults.height}.",
+            f"size is {request.width}x{request.height} ({pixels} pixels); {card.name} makes at most {limit} "
+            f"pixels, for example {card.defaults.width}x{card.defaults.height}.",
             param="size",
         )

@@ -1,4 +1,7 @@
-"""The operator's settings: a TOML file, `VITASCOPE_*` variables and flags, read once. The only reader of the environment."""
+"""The operator's settings: a TOML file, `VITASCOPE_*` variables and flags, read once.
+
+The only reader of the environment.
+"""
 
 from __future__ import annotations
 

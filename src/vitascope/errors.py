@@ -1,7 +1,7 @@
 """The one error tree.
 
-Every error a user can meet has a stable `code`, an HTTP `status` hint and says whether trying again can help. Who
-catches an error is not known here.
+Every error a user can meet has a stable `code`, an HTTP `status` hint and says whether trying again can
+help. Who catches an error is not known here.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """What a caller may ask for: `GenerationRequest`, frozen and complete.
 
-It knows no HTTP and no model: defaults were filled in and rules were checked (see `card.py`) before one exists.
+It knows no HTTP and no model: defaults were filled in and rules were checked (see `card.py`) before one
+exists.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ Task = Literal["t2v", "i2v", "flf2v"]
 class GenerationRequest:
     """One clip to make, every value decided.
 
-    `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1. `first_frame` and
-    `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or URLs. A None means that
-    the model has no such setting.
+    `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1.
+    `first_frame` and `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or
+    URLs. A None means that the model has no such setting.
     """
 
     model: str

@@ -1,7 +1,7 @@
 """Every message between server and worker, and its codec (msgpack; never pickle).
 
-Commands go down, events come up. No tensor and no big payload passes: files go through the artifact store, and a
-message carries their keys. Who sends a message is not known here.
+Commands go down, events come up. No tensor and no big payload passes: files go through the artifact store,
+and a message carries their keys. Who sends a message is not known here.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HEADER = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """One file of a finished job: its `variant` (video, frames, ...), its key in the artifact store, type and size."""
+    """One file of a finished job: its `variant` (video, frames, ...), its key, type, size and hash."""
 
     variant: str
     key: str
@@ -46,7 +46,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Generate(Message, frozen=True, kw_only=True):
-    """Make one clip. `token` fences this claim; `resume_key` names a checkpoint in the artifact store to go on from."""
+    """Make one clip. `token` fences this claim; `resume_key` names a checkpoint to go on from."""
 
     job_id: str
     token: int
@@ -98,7 +98,7 @@ class Started(Message, frozen=True, kw_only=True):
 
 
 class Progress(Message, frozen=True, kw_only=True):
-    """A step boundary was passed. `stage` is encode, denoise, decode or finish; `eta_s`: device seconds left."""
+    """A step was done. `stage` is encode, denoise, decode or finish; `eta_s` counts device seconds left."""
 
     job_id: str
     token: int
@@ -152,7 +152,7 @@ class Cancelled(Message, frozen=True, kw_only=True):
 
 
 class Parked(Message, frozen=True, kw_only=True):
-    """The job left the device at a step boundary (shutdown, pre-emption); it may go on elsewhere from `key`."""
+    """The job left the device at a step boundary (shutdown, pre-emption); it can go on from `key`."""
 
     job_id: str
     token: int

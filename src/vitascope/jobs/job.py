@@ -1,7 +1,7 @@
 """The job and its life, as one table.
 
-Rules for whoever edits this: states are stored by name, so never rename one; a move that `TRANSITIONS` does not list
-raises and changes nothing; `apply` is the only place that changes a job's state.
+Rules for whoever edits this: states are stored by name, so never rename one; a move that `TRANSITIONS` does
+not list raises and changes nothing; `apply` is the only place that changes a job's state.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ def apply(state: State, move: Move) -> State:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """A job in a worker's hands: `token` grows with every claim, so that a late report of an old worker is refused.
+    """A job in a worker's hands: `token` grows with every claim, so that an old one's late report is refused.
 
     `resume_key` and `resume_step` name the newest checkpoint; they outlive the claim.
     """

@@ -12,8 +12,8 @@ from vitascope.wire import Stats, StoredFile
 class Store(Protocol):
     """Thread-safe and synchronous; every change is durable when the call returns.
 
-    Calls that carry a `token` raise `StaleClaim` and change nothing if the job was claimed anew since. A missing or
-    deleted id raises `NotFound`; a move that the table forbids raises `IllegalTransition`.
+    Calls that carry a `token` raise `StaleClaim` and change nothing if the job was claimed anew since. A
+    missing or deleted id raises `NotFound`; a move that the table forbids raises `IllegalTransition`.
     """
 
     def submit(self, job: Job) -> Job:
@@ -25,7 +25,7 @@ class Store(Protocol):
     def page(
         self, *, after: str | None, limit: int, order: Literal["asc", "desc"]
     ) -> tuple[Sequence[Job], bool]:
-        """Return at most `limit` jobs beyond the id `after`, and whether more follow. An unknown `after`: empty."""
+        """Return at most `limit` jobs beyond the id `after`, and whether more follow; none if unknown."""
 
     def waiting(self) -> Sequence[Job]:
         """Return the queued jobs, oldest first."""
@@ -34,7 +34,7 @@ class Store(Protocol):
         """Return the running jobs, oldest first."""
 
     def queue_position(self, job_id: str) -> int | None:
-        """Return how many queued jobs stand before this one (0: it is next), or None when it is not queued."""
+        """Return how many queued jobs stand before this one (0: it is next); None when it is not queued."""
 
     def claim(self, job_id: str, worker: str, now: float) -> Job:
         """Give a queued job to a worker: running, a new token, one more attempt."""
@@ -55,7 +55,7 @@ class Store(Protocol):
         """Put a running job back in line at its old place; its checkpoint is kept."""
 
     def request_cancel(self, job_id: str, now: float) -> Job:
-        """Cancel a queued job at once; mark a running one so that its worker is told. A finished one is left alone."""
+        """Cancel a queued job at once; mark a running one for its worker; leave a finished one alone."""
 
     def cancelled(self, job_id: str, token: int, now: float) -> Job:
         """Record that the device is free of a job whose cancel was requested."""

@@ -1,7 +1,7 @@
 """What every model family answers, and the registry that finds the family of a checkpoint folder.
 
-A family is asked a handful of questions and asks none. It adds the arithmetic of its loop to networks that are
-diffusers' and transformers' own classes; its reference is the diffusers pipeline of the same name.
+A family is asked a handful of questions and asks none. It adds the arithmetic of its loop to networks that
+are diffusers' and transformers' own classes; its reference is the diffusers pipeline of the same name.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Media:
 
 @dataclass(slots=True)
 class Sample:
-    """One generation in flight: what was asked, its conditioning (a type of the family's own) and its trajectory."""
+    """One generation in flight: what was asked, its conditioning (the family's), its trajectory."""
 
     request: GenerationRequest
     conditioning: Any
@@ -40,7 +40,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some decoded frames, in order, and for models that make sound all of it with the last chunk."""
+    """Some decoded frames, in order; a model that makes sound gives all of it with the last chunk."""
 
     frames: Pixels
     audio: np.ndarray[Any, np.dtype[np.float32]] | None = None  # (channels, samples) in -1..1
@@ -53,13 +53,13 @@ class Family(Protocol):
     card: ModelCard
 
     def encode(self, request: GenerationRequest, media: Media) -> Any:
-        """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the whole job."""
+        """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the job."""
 
     def begin(self, request: GenerationRequest, conditioning: Any, generator: Generator) -> Trajectory:
-        """Draw the first latents and make fresh solvers; draws noise in the reference's order."""
+        """Draw the first latents, in the reference's order, and make fresh solvers."""
 
     def batch_key(self, sample: Sample) -> Hashable:
-        """Samples with equal keys may share one `predict`."""
+        """Return a key; samples with equal keys may share one `predict`."""
 
     def predict(self, samples: Sequence[Sample]) -> list[Streams]:
         """Return each sample's prediction for its current step, guidance included."""

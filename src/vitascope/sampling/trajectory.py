@@ -1,8 +1,8 @@
 """One generation's way from noise to latents, and the loop along it.
 
-The loop is a generator: it yields whenever it needs the model's prediction and takes one step when that is sent in,
-so whoever drives it owns progress, preview, cancel, pre-emption and checkpoints, and may let several generations
-take turns.
+The loop is a generator: it yields whenever it needs the model's prediction and takes one step when that is
+sent in, so whoever drives it owns progress, preview, cancel, pre-emption and checkpoints, and may let several
+generations take turns.
 """
 
 from __future__ import annotations
