@@ -1,0 +1,9 @@
+"""For all tests: no hub, one thread for every numeric library, so that results repeat to the bit."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.update(
+    HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false"
+)
