@@ -62,9 +62,9 @@ def main() -> None:
         command = [sys.executable, "-m", "vitascope", "serve", "--port", "0", "--data-dir", data_dir]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
-            assert server.stdout is not None
             url = next(
-                (word for line in server.stdout for word in line.split() if word.startswith("http://")), None
+                (word for line in server.stdout or () for word in line.split() if word.startswith("http://")),
+                None,
             )
             if url is None:
                 sys.exit("The server stopped before it was ready.")
