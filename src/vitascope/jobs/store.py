@@ -8,9 +8,11 @@ from typing import Literal, Protocol
 from vitascope.jobs.job import Failure, Job, Tally
 from vitascope.wire import Stats, StoredFile
 
+Order = Literal["asc", "desc"]
+
 
 class Store(Protocol):
-    """Thread-safe and synchronous; every change is durable when the call returns.
+    """Thread-safe and synchronous; every change of state is durable when the call returns.
 
     Calls that carry a `token` raise `StaleClaim` and change nothing if the job was claimed anew since. A
     missing or deleted id raises `NotFound`; a move that the table forbids raises `IllegalTransition`.
@@ -22,10 +24,12 @@ class Store(Protocol):
     def get(self, job_id: str) -> Job:
         """Return one job."""
 
-    def page(
-        self, *, after: str | None, limit: int, order: Literal["asc", "desc"]
-    ) -> tuple[Sequence[Job], bool]:
-        """Return at most `limit` jobs beyond the id `after`, and whether more follow; none if unknown."""
+    def page(self, *, after: str | None, limit: int, order: Order) -> tuple[Sequence[Job], bool]:
+        """Return at most `limit` jobs beyond the id `after` (unknown: none), and whether more follow.
+
+        A job that was deleted a short while ago is never in a page, but still marks a place for `after`, so
+        that a caller may delete what a page showed and ask for the next one.
+        """
 
     def waiting(self) -> Sequence[Job]:
         """Return the queued jobs, oldest first."""
@@ -34,13 +38,13 @@ class Store(Protocol):
         """Return the running jobs, oldest first."""
 
     def queue_position(self, job_id: str) -> int | None:
-        """Return how many queued jobs stand before this one (0: it is next); None when it is not queued."""
+        """Return how many queued jobs stand before this one (0: it is next); None if it is not queued."""
 
     def claim(self, job_id: str, worker: str, now: float) -> Job:
         """Give a queued job to a worker: running, a new token, one more attempt."""
 
     def progress(self, job_id: str, token: int, tally: Tally) -> None:
-        """Record how far a running job is; the percentage never falls."""
+        """Record how far a running job is; the percentage never falls. A power cut may undo this call alone."""
 
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
         """Record the newest checkpoint; return the key it replaces, whose file may go now."""
@@ -51,14 +55,18 @@ class Store(Protocol):
     def fail(self, job_id: str, failure: Failure, now: float, *, token: int | None = None) -> Job:
         """End a job with an error; without a token also a queued one."""
 
-    def requeue(self, job_id: str, token: int) -> Job:
-        """Put a running job back in line at its old place; its checkpoint is kept."""
+    def requeue(self, job_id: str, token: int, now: float, *, forgive: bool = False) -> Job:
+        """Put a running job back in line at its old place; its checkpoint is kept.
+
+        `forgive` gives the attempt back: the job was not to blame. A job whose cancel was requested ends
+        cancelled.
+        """
 
     def request_cancel(self, job_id: str, now: float) -> Job:
-        """Cancel a queued job at once; mark a running one for its worker; leave a finished one alone."""
+        """Cancel a queued job at once; mark a running one to be stopped; leave a finished one alone."""
 
     def cancelled(self, job_id: str, token: int, now: float) -> Job:
-        """Record that the device is free of a job whose cancel was requested."""
+        """Record that the device is free of a running job."""
 
     def delete(self, job_id: str, now: float) -> Job:
         """Delete a finished job; a queued one is cancelled and deleted; a running one is marked for both.
@@ -71,6 +79,15 @@ class Store(Protocol):
 
     def expire(self, job_id: str) -> Job:
         """Record that a job's files were removed."""
+
+    def gone(self, now: float) -> Sequence[Job]:
+        """Return the deleted jobs whose rows may go too."""
+
+    def purge(self, job_id: str) -> None:
+        """Forget a deleted job's row; any other is left alone."""
+
+    def keys_in_use(self) -> set[str]:
+        """Return every key of the artifact store that a job still needs: files, checkpoints, pictures."""
 
     def close(self) -> None:
         """Release connections; the store is of no more use."""

@@ -1,0 +1,162 @@
+"""The durable store, on SQLAlchemy Core: SQLite in the data folder by default, PostgreSQL by its URL.
+
+Each change reads a row, asks `moves` what it becomes and swaps it in with one UPDATE that names the version
+it read; if another was faster, it looks again. So no transaction spans two statements and no
+database-specific lock is needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    and_,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    make_url,
+    select,
+    update,
+)
+
+from vitascope.errors import NotFound
+from vitascope.jobs.job import Job, State
+from vitascope.jobs.ledger import Change, Ledger, OnChange, ignore_change, keys_of
+from vitascope.jobs.migrate import upgrade
+from vitascope.jobs.schema import from_row, jobs, to_row
+from vitascope.jobs.store import Order
+
+BUSY_TIMEOUT_S = 30.0
+
+
+def connect(url: str, *, synchronous: str = "FULL") -> Engine:
+    """Open a pool of autocommitting connections; `synchronous` says when SQLite waits for the disk."""
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    if make_url(url).get_backend_name() == "sqlite":
+        event.listen(engine, "connect", _sqlite_pragmas(synchronous))
+    return engine
+
+
+class SqlStore(Ledger):
+    """A `Store` in a database; brings its schema up to date when opened."""
+
+    def __init__(
+        self, url: str, *, retention_s: float | None = None, on_change: OnChange = ignore_change
+    ) -> None:
+        super().__init__(retention_s=retention_s, on_change=on_change)
+        self._engine = connect(url)
+        # Progress is written ten times a second and may be lost in a power cut: it need not wait for the disk.
+        self._quick = connect(url, synchronous="NORMAL")
+        upgrade(self._engine)
+
+    def submit(self, job: Job) -> Job:
+        """See `Store.submit`."""
+        with self._engine.connect() as connection:
+            row = connection.execute(
+                insert(jobs).values(version=0, **to_row(job)).returning(jobs.c.sequence)
+            ).one()
+        self._on_change(job.id)
+        return replace(job, sequence=row.sequence)
+
+    def get(self, job_id: str) -> Job:
+        """See `Store.get`."""
+        with self._engine.connect() as connection:
+            return _read(connection, job_id)[0]
+
+    def page(self, *, after: str | None, limit: int, order: Order) -> tuple[Sequence[Job], bool]:
+        """See `Store.page`."""
+        wanted: list[ColumnElement[bool]] = [jobs.c.state != State.DELETED.value]
+        if after is not None:
+            place = select(jobs.c.sequence).where(jobs.c.id == after).scalar_subquery()
+            wanted.append(jobs.c.sequence < place if order == "desc" else jobs.c.sequence > place)
+        by = jobs.c.sequence.desc() if order == "desc" else jobs.c.sequence.asc()
+        found = self._select(select(jobs).where(*wanted).order_by(by).limit(limit + 1))
+        return found[:limit], len(found) > limit
+
+    def waiting(self) -> Sequence[Job]:
+        """See `Store.waiting`."""
+        return self._in_state(State.QUEUED)
+
+    def running(self) -> Sequence[Job]:
+        """See `Store.running`."""
+        return self._in_state(State.RUNNING)
+
+    def queue_position(self, job_id: str) -> int | None:
+        """See `Store.queue_position`."""
+        job = self.get(job_id)
+        if job.state is not State.QUEUED:
+            return None
+        before = and_(jobs.c.state == State.QUEUED.value, jobs.c.sequence < job.sequence)
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(jobs).where(before)).scalar_one()
+
+    def expired(self, now: float) -> Sequence[Job]:
+        """See `Store.expired`."""
+        return self._in_state(State.SUCCEEDED, jobs.c.expires_at <= now)
+
+    def gone(self, now: float) -> Sequence[Job]:
+        """See `Store.gone`."""
+        return self._in_state(State.DELETED, jobs.c.expires_at <= now)
+
+    def purge(self, job_id: str) -> None:
+        """See `Store.purge`."""
+        with self._engine.connect() as connection:
+            connection.execute(delete(jobs).where(jobs.c.id == job_id, jobs.c.state == State.DELETED.value))
+
+    def keys_in_use(self) -> set[str]:
+        """See `Store.keys_in_use`."""
+        return keys_of(self._select(select(jobs).where(jobs.c.state != State.DELETED.value)))
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self._engine.dispose()
+        self._quick.dispose()
+
+    def _change(self, job_id: str, change: Change, *, durable: bool = True) -> tuple[Job, Job]:
+        engine = self._engine if durable else self._quick
+        with engine.connect() as connection:
+            while True:
+                before, version = _read(connection, job_id)
+                after = change(before)
+                if after == before or _swap(connection, after, version):
+                    return before, after
+
+    def _in_state(self, state: State, *further: ColumnElement[bool]) -> list[Job]:
+        wanted = select(jobs).where(jobs.c.state == state.value, *further)
+        return self._select(wanted.order_by(jobs.c.sequence))
+
+    def _select(self, statement: Any) -> list[Job]:
+        with self._engine.connect() as connection:
+            return [from_row(row) for row in connection.execute(statement).mappings()]
+
+
+def _read(connection: Connection, job_id: str) -> tuple[Job, int]:
+    row = connection.execute(select(jobs).where(jobs.c.id == job_id)).mappings().one_or_none()
+    if row is None or row["state"] == State.DELETED.value:
+        raise NotFound(f"There is no job {job_id!r}.")
+    return from_row(row), row["version"]
+
+
+def _swap(connection: Connection, job: Job, version: int) -> bool:
+    """Write `job` if its row is still the one that was read; the version covers state and token alike."""
+    guard = and_(jobs.c.id == job.id, jobs.c.version == version)
+    changed = connection.execute(update(jobs).where(guard).values(version=version + 1, **to_row(job)))
+    return changed.rowcount == 1
+
+
+def _sqlite_pragmas(synchronous: str) -> Callable[[Any, Any], None]:
+    def on_connect(connection: Any, _record: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute(f"PRAGMA synchronous={synchronous}")
+        cursor.close()
+
+    return on_connect
