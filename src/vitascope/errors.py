@@ -13,6 +13,7 @@ class VitascopeError(Exception):
     code = "internal_error"
     status = 500
     retryable = False
+    retry_after_s: int | None = None
 
     def __init__(self, message: str, *, param: str | None = None) -> None:
         super().__init__(message)
@@ -33,6 +34,18 @@ class UnknownField(InvalidRequest):
     code = "unknown_parameter"
 
 
+class InvalidType(InvalidRequest):
+    """A value of the wrong type for its field."""
+
+    code = "invalid_type"
+
+
+class UnknownModel(InvalidRequest):
+    """A request for a model that is not served."""
+
+    code = "model_not_found"
+
+
 class InvalidMedia(InvalidRequest):
     """An uploaded or fetched picture that cannot be used."""
 
@@ -44,6 +57,18 @@ class NotFound(VitascopeError):
 
     code = "not_found"
     status = 404
+
+
+class VideoNotFound(NotFound):
+    """No job has this id, or it was deleted."""
+
+    code = "video_not_found"
+
+
+class ModelNotFound(NotFound):
+    """No served model has this name."""
+
+    code = "model_not_found"
 
 
 class NotReady(NotFound):
@@ -79,12 +104,20 @@ class RequestTooLarge(VitascopeError):
     status = 413
 
 
+class UnsupportedMediaType(VitascopeError):
+    """A body in a format that is not read here; the message says which ones are."""
+
+    code = "unsupported_media_type"
+    status = 415
+
+
 class QueueFull(VitascopeError):
     """As many jobs wait as the operator allows."""
 
     code = "rate_limit_exceeded"
     status = 429
     retryable = True
+    retry_after_s = 15
 
 
 class Unavailable(VitascopeError):
@@ -93,6 +126,7 @@ class Unavailable(VitascopeError):
     code = "unavailable"
     status = 503
     retryable = True
+    retry_after_s = 5
 
 
 class ConfigurationError(VitascopeError):

@@ -1,0 +1,114 @@
+"""Errors as clients see them: every answer that is no success is one OpenAI envelope, whoever refused.
+
+Holds the api's one broad `except`: what nobody foresaw is logged whole and shown as one sentence.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vitascope.errors import VitascopeError
+
+log = logging.getLogger("vitascope.api")
+
+UNFORESEEN = "The server had an error processing your request."
+POLICY_VIOLATION = 1008  # the WebSocket close code of a refusal
+
+
+def body(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:
+    """Make the envelope's content."""
+    kind = "invalid_request_error"
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        kind = "rate_limit_error"
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        kind = "server_error"
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+
+
+def envelope(error: VitascopeError, headers: Mapping[str, str] | None = None) -> Response:
+    """Answer an error of the tree, with the headers that tell a client whether to try again."""
+    content = body(error.message, status=error.status, param=error.param, code=error.code)
+    return JSONResponse(content, error.status, {**_advice(error), **(headers or {})})
+
+
+def _advice(error: VitascopeError) -> dict[str, str]:
+    headers = {}
+    if error.status == HTTPStatus.UNAUTHORIZED:
+        headers["www-authenticate"] = "Bearer"
+    if error.retry_after_s is not None:
+        headers["retry-after"] = str(error.retry_after_s)
+    if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not error.retryable:
+        headers["x-should-retry"] = "false"
+    return headers
+
+
+def install(app: FastAPI) -> None:
+    """Have the framework's own refusals (unknown URL, wrong method, unreadable parameter) answered in the envelope."""
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    message, code = str(error.detail), None
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        message, code = f"Unknown request URL: {request.method} {request.url.path}.", "unknown_url"
+    elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        message, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_allowed"
+    content = body(message, status=error.status_code, code=code)
+    return JSONResponse(content, error.status_code, error.headers)
+
+
+async def _validation_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    param = str(first["loc"][-1])
+    content = body(f"Invalid {param}: {first['msg']}.", status=400, param=param, code="invalid_value")
+    return JSONResponse(content, HTTPStatus.BAD_REQUEST)
+
+
+class LastResort:
+    """Turn whatever the inner layers raise into an envelope."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        started = False
+
+        async def watched(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] in {"http.response.start", "websocket.accept"}
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            log.debug("the client left before its request was read")
+        except VitascopeError as error:
+            if started:
+                raise
+            await _refuse(error, scope, receive, send)
+        except Exception:
+            log.exception("unforeseen error", extra={"request_id": scope.get("state", {}).get("request_id")})
+            if started:
+                raise
+            await _refuse(VitascopeError(UNFORESEEN), scope, receive, send)
+
+
+async def _refuse(error: VitascopeError, scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.message})
+    else:
+        await envelope(error)(scope, receive, send)

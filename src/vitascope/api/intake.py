@@ -1,0 +1,202 @@
+"""Bodies: multipart, urlencoded and JSON become one `Body`, whatever a client's library made of its arguments.
+
+Knows how forms spell nested values, and no field's meaning. Names and types that a client gives its files are
+never read: the bytes decide what they are.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from fastapi import Request
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+
+from vitascope.errors import InvalidRequest, UnsupportedMediaType
+
+MAX_FIELDS = 200
+MAX_FILES = 8
+MAX_NESTING = 4  # brackets of one key
+_KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What a request said: `fields` by name (nested values as dicts and lists), uploaded `files` by name."""
+
+    fields: dict[str, Any] = field(default_factory=dict)
+    files: dict[str, list[bytes]] = field(default_factory=dict)
+
+
+async def read_body(request: Request, *, max_bytes: int) -> Body:
+    """Read a request's body in any of the three formats; an absent one is empty.
+
+    Raises:
+        UnsupportedMediaType: the body is in a fourth format.
+        InvalidRequest: it cannot be read, repeats a field or has too many parts.
+
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind == "multipart/form-data":
+        return await _multipart(request, max_bytes)
+    data = await request.body()
+    if kind == "application/x-www-form-urlencoded":
+        return Body(nest(_urlencoded(data)))
+    if kind == "application/json" or kind.endswith("+json"):
+        return Body(parse_object(data) if data else {})
+    if data:
+        raise UnsupportedMediaType(
+            f"Cannot read a body of type {kind[:80] or 'unknown'!r}; send multipart/form-data, "
+            "application/x-www-form-urlencoded or application/json."
+        )
+    return Body()
+
+
+def parse_object(data: bytes | str, *, param: str | None = None) -> dict[str, Any]:
+    """Parse a JSON object strictly: no repeated keys, no NaN, not nested beyond reason."""
+    try:
+        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+    except InvalidRequest:
+        raise
+    except (ValueError, RecursionError):
+        where = f"{param} is" if param else "The request body is"
+        raise InvalidRequest(f"{where} not valid JSON.", param=param) from None
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{param or 'The request body'} must be a JSON object.", param=param)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise _repeated(key)
+        found[key] = value
+    return found
+
+
+def _no_constant(name: str) -> None:
+    raise InvalidRequest(f"{name} is not a number that JSON knows.")
+
+
+def _urlencoded(data: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
+        )
+    except ValueError:
+        raise InvalidRequest(
+            f"The form cannot be read: it must be urlencoded UTF-8 with at most {MAX_FIELDS} fields."
+        ) from None
+
+
+async def _multipart(request: Request, max_bytes: int) -> Body:
+    parser = MultiPartParser(
+        request.headers,
+        request.stream(),
+        max_files=MAX_FILES,
+        max_fields=MAX_FIELDS,
+        max_part_size=max_bytes,
+    )
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise InvalidRequest(f"The multipart body cannot be read: {error.message}") from None
+    try:
+        return await _sorted_parts(form.multi_items())
+    finally:
+        await form.close()
+
+
+async def _sorted_parts(parts: Iterable[tuple[str, UploadFile | str]]) -> Body:
+    texts: list[tuple[str, str]] = []
+    files: dict[str, list[bytes]] = {}
+    for name, part in parts:
+        if isinstance(part, UploadFile):
+            files.setdefault(name.removesuffix("[]"), []).append(await part.read())
+        else:
+            texts.append((name, part))
+    return Body(nest(texts), files)
+
+
+def nest(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Un-nest bracketed keys: `a[b]` is a dict, `a[]` and `a[0]` are lists, `a[][k]` a list of dicts.
+
+    A repeated key in `a[][k]` begins the next dict. Any other repetition is refused.
+    """
+    tree: dict[str, Any] = {}
+    for key, value in pairs:
+        _insert(tree, _split(key), value, key)
+    return {name: _lists(value, name) for name, value in tree.items()}
+
+
+def _split(key: str) -> list[str]:
+    match = _KEY.fullmatch(key)
+    if match is None:
+        raise InvalidRequest(f"The field name {key[:80]!r} cannot be read.", param=key[:80])
+    steps = match[2][1:-1].split("][") if match[2] else []
+    if len(steps) > MAX_NESTING:
+        raise InvalidRequest(f"The field {key[:80]!r} is nested too deeply.", param=key[:80])
+    return [match[1], *steps]
+
+
+def _insert(tree: dict[str, Any], steps: list[str], value: Any, key: str) -> None:
+    name, *rest = steps
+    if not rest:
+        if name in tree:
+            raise _repeated(key)
+        tree[name] = value
+    elif rest[0] == "":
+        _append(_child(tree, name, list, key), rest[1:], value, key)
+    else:
+        _insert(_child(tree, name, dict, key), rest, value, key)
+
+
+def _append(items: list[Any], steps: list[str], value: Any, key: str) -> None:
+    if not steps:
+        items.append(value)
+        return
+    if "" in steps:
+        raise InvalidRequest(f"The field {key[:80]!r} is a list of lists; send it as JSON.", param=key[:80])
+    if not items or not isinstance(items[-1], dict) or _holds(items[-1], steps):
+        items.append({})
+    _insert(items[-1], steps, value, key)
+
+
+def _child(tree: dict[str, Any], name: str, kind: type[Any], key: str) -> Any:
+    child = tree.setdefault(name, kind())
+    if not isinstance(child, kind):
+        raise _repeated(key)
+    return child
+
+
+def _holds(tree: Any, steps: list[str]) -> bool:
+    for step in steps:
+        if not isinstance(tree, dict) or step not in tree:
+            return False
+        tree = tree[step]
+    return True
+
+
+def _lists(value: Any, key: str) -> Any:
+    """Turn dicts whose keys are 0, 1, 2... into lists."""
+    if isinstance(value, list):
+        return [_lists(item, key) for item in value]
+    if not isinstance(value, dict):
+        return value
+    inner = {name: _lists(item, key) for name, item in value.items()}
+    if not all(name.isascii() and name.isdigit() for name in inner):
+        return inner
+    try:
+        return [inner[str(i)] for i in range(len(inner))]
+    except KeyError:
+        raise InvalidRequest(f"The list {key[:80]!r} has a gap; number it from 0.", param=key[:80]) from None
+
+
+def _repeated(key: str) -> InvalidRequest:
+    return InvalidRequest(f"The field {key[:80]!r} is given more than once.", param=key[:80])
