@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
+LISTS = frozenset({"allowed_hosts", "cors_origins", "model_alias"})  # comma-separated in the environment
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
 
 
@@ -37,6 +38,12 @@ class Settings(BaseModel):
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     api_key: SecretStr | None = Field(None, description="Key that every client must send as a bearer token.")
     insecure: bool = Field(False, description="Allow a non-loopback address without an API key.")
+    allowed_hosts: tuple[str, ...] = Field(
+        (), description="Host names answered on loopback besides localhost, as a proxy in front sends them."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Web pages' origins (https://name) that may call the API from a browser."
+    )
     data_dir: Path = Field(default_factory=_data_dir, description="Where jobs and finished files are kept.")
     model_path: str = Field(
         str(BUNDLED_MODEL), description="Folder of the model to serve; the bundled one if unset."
@@ -134,6 +141,6 @@ def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     names.pop(f"{ENV_PREFIX}CONFIG", None)
     _check_known(list(names.values()), "environment")
     values: dict[str, Any] = {name: environ[key] for key, name in names.items()}
-    if "model_alias" in values:
-        values["model_alias"] = tuple(filter(None, values["model_alias"].split(",")))
+    for name in LISTS & values.keys():
+        values[name] = tuple(filter(None, values[name].split(",")))
     return values

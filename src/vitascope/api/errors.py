@@ -53,13 +53,12 @@ def _advice(error: VitascopeError) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have the framework's own refusals (unknown URL, wrong method, unreadable parameter) answered in the envelope."""
-    app.add_exception_handler(HTTPException, _http_error)
-    app.add_exception_handler(RequestValidationError, _validation_error)
+    """Have the framework's own refusals (unknown URL, wrong method, bad parameter) answered in the envelope."""
+    app.exception_handler(HTTPException)(_http_error)
+    app.exception_handler(RequestValidationError)(_validation_error)
 
 
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
+async def _http_error(request: Request, error: HTTPException) -> Response:
     message, code = str(error.detail), None
     if error.status_code == HTTPStatus.NOT_FOUND:
         message, code = f"Unknown request URL: {request.method} {request.url.path}.", "unknown_url"
@@ -69,8 +68,7 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return JSONResponse(content, error.status_code, error.headers)
 
 
-async def _validation_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
+async def _validation_error(_: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     param = str(first["loc"][-1])
     content = body(f"Invalid {param}: {first['msg']}.", status=400, param=param, code="invalid_value")

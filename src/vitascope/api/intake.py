@@ -1,4 +1,4 @@
-"""Bodies: multipart, urlencoded and JSON become one `Body`, whatever a client's library made of its arguments.
+"""Bodies: multipart, urlencoded and JSON become one `Body`, whatever a client made of its arguments.
 
 Knows how forms spell nested values, and no field's meaning. Names and types that a client gives its files are
 never read: the bytes decide what they are.

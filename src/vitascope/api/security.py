@@ -1,7 +1,7 @@
 """Who may come in, and with how much: host, origin, key and body size, decided before any route is chosen.
 
-Everything is closed unless `OPEN_PATHS` names it; the path judged is the one that is routed (`scope["path"]`),
-never one rebuilt from headers.
+Everything is closed unless `OPEN_PATHS` names it; the path judged is the one that is routed
+(`scope["path"]`), never one rebuilt from headers.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ MAX_LENGTH_DIGITS = 18
 class HostGuard:
     """Refuse foreign `Host` names on a loopback bind, and other sites' pages that make the browser write.
 
-    A page that had its own name resolved to this machine (DNS rebinding) still sends its own name; a page that
-    posts a form here sends its own `Origin`. `origins` are the pages the operator allows.
+    A page that had its own name resolved to this machine (DNS rebinding) still sends its own name; a page
+    that posts a form here sends its own `Origin`. `origins` are the pages the operator allows.
     """
 
     def __init__(self, app: ASGIApp, *, loopback: bool, hosts: Iterable[str], origins: Iterable[str]) -> None:
@@ -43,7 +43,7 @@ class HostGuard:
             host = headers.get("host", "")
             if self._loopback and not self._known(_host_name(host)):
                 raise Forbidden(
-                    "This Host is not served here; use localhost, or have the operator list it in allowed_hosts."
+                    "This Host is not served here; use localhost, or have it listed in allowed_hosts."
                 )
             if scope.get("method") not in READING_METHODS:
                 self._check_origin(headers.get("origin"), host)
