@@ -53,7 +53,7 @@ def _advice(error: VitascopeError) -> dict[str, str]:
 
 
 def install(app: FastAPI) -> None:
-    """Have the framework's own refusals (unknown URL, wrong method, bad parameter) answered in the envelope."""
+    """Have the framework's own refusals (unknown URL, wrong method) answered in the envelope."""
     app.exception_handler(HTTPException)(_http_error)
     app.exception_handler(RequestValidationError)(_validation_error)
 

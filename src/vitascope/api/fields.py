@@ -1,0 +1,189 @@
+"""Every request field that is known here, as one table: what it means and what becomes of it.
+
+The union of OpenAI's, vLLM-Omni's and SGLang's documented fields and our own. The documentation is made from
+this table too. How it is applied is `reading.py`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any
+
+from vitascope.api.values import ANYTHING, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT, Kind
+
+
+class Use(Enum):
+    """What becomes of a known field."""
+
+    WISH = auto()  # goes to the model under its own name
+    READ = auto()  # acted upon by `reading.py`
+    SOURCE = auto()  # a picture
+    BAG = auto()  # an object of further fields, taken as if they stood beside it
+    INERT = auto()  # means nothing here by design: accepted, and the job's warnings say so
+    OFF = auto()  # asks for something that is not offered: accepted while it asks for nothing
+    REFUSED = auto()  # asks for something that is not offered
+    PATH = auto()  # a path on the server, which a client never chooses
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One field: its use, its type, and a sentence: what it does, or why not and what to use instead."""
+
+    use: Use
+    kind: Kind
+    about: str
+    harmless: tuple[Any, ...] = ()  # the values of an OFF field that ask for nothing
+
+
+def _wish(kind: Kind, about: str) -> Known:
+    return Known(Use.WISH, kind, about)
+
+
+def _read(kind: Kind, about: str) -> Known:
+    return Known(Use.READ, kind, about)
+
+
+def _inert(about: str) -> Known:
+    return Known(Use.INERT, ANYTHING, about)
+
+
+def _off(about: str, kind: Kind = FLAG, *harmless: Any) -> Known:
+    return Known(Use.OFF, kind, about, harmless or (False,))
+
+
+def _refused(about: str) -> Known:
+    return Known(Use.REFUSED, ANYTHING, about)
+
+
+def _path(about: str) -> Known:
+    return Known(Use.PATH, ANYTHING, about)
+
+
+_WISHES = {
+    "prompt": _wish(TEXT, "What the clip should show."),
+    "negative_prompt": _wish(TEXT, "What it should not show."),
+    "height": _wish(INTEGER, "Height in pixels, beside `width` and instead of `size`."),
+    "width": _wish(INTEGER, "Width in pixels, beside `height` and instead of `size`."),
+    "num_frames": _wish(INTEGER, "Length in frames; wins over `seconds`."),
+    "seconds": _wish(NUMBER, "Length in seconds, rounded to the model's nearest length."),
+    "fps": _wish(NUMBER, "Frames a second; fractions are allowed."),
+    "num_inference_steps": _wish(INTEGER, "Denoising steps."),
+    "guidance_scale": _wish(NUMBER, "How closely the prompt is followed."),
+    "guidance_scale_2": _wish(NUMBER, "The same for the second transformer of models that have two."),
+    "flow_shift": _wish(NUMBER, "Shift of the noise schedule."),
+    "sample_solver": _wish(TEXT, "Solver, one of those that the model lists."),
+    "max_sequence_length": _wish(INTEGER, "Tokens of the prompt that are read."),
+}
+_READ = {
+    "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),
+    "size": _read(SIZE, "WIDTHxHEIGHT in pixels; the model's native size if left out."),
+    "seed": _read(ANYTHING, "Makes a clip repeatable; drawn at random, and told, if left out."),
+    "n": _read(INTEGER, "Clips to make; one request makes one."),
+    "num_outputs_per_prompt": _read(INTEGER, "The same as `n`."),
+    "task_type": _read(TEXT, "t2v, i2v or flf2v; must be what the given pictures make of the request."),
+    "resize_mode": _read(
+        TEXT, "What to do with a picture of another size: error (the default), crop (cover and cut) or pad."
+    ),
+}
+_SOURCES = {
+    name: Known(Use.SOURCE, ANYTHING, about)
+    for name, about in {
+        "input_reference": 'The first frame: an upload, a data: URL or {"image_url": "data:..."}.',
+        "image_reference": "The same as `input_reference`.",
+        "reference_url": "The same as `input_reference`.",
+        "last_frame_reference": "The last frame, given as the first one is.",
+    }.items()
+}
+_BAGS = {
+    name: Known(Use.BAG, OBJECT, "An object of further fields.")
+    for name in ("extra_params", "extra_body", "extra_json", "extra_args", "video_params")
+}
+_LAUNCH = "it is fixed when the server is launched"
+_ENCODER = "clips are always encoded at high quality"
+_INERT = {
+    "user": _inert("end users are not told apart"),
+    "quality": _inert("every clip is computed exactly"),
+    "generator_device": _inert("noise is drawn on the CPU, so that a seed means the same everywhere"),
+    "return_stage_metrics": _inert("stage durations are always returned"),
+    "enable_sequence_shard": _inert(_LAUNCH),
+    "ulysses_degree": _inert(_LAUNCH),
+    "ring_degree": _inert(_LAUNCH),
+    "cfg_parallel_size": _inert(_LAUNCH),
+    "tensor_parallel_size": _inert(_LAUNCH),
+    "sp_degree": _inert(_LAUNCH),
+    "tp_size": _inert(_LAUNCH),
+    "output_quality": _inert(_ENCODER),
+    "output_compression": _inert(_ENCODER),
+    "x264_preset": _inert(_ENCODER),
+    "preencode_mp4": _inert("clips are always encoded while they are decoded"),
+    "preencode_batch_frames": _inert("clips are always encoded while they are decoded"),
+    "frame_interpolation_exp": _inert("frame interpolation is not offered"),
+    "frame_interpolation_scale": _inert("frame interpolation is not offered"),
+    "upscaling_scale": _inert("upscaling is not offered"),
+    "num_profiled_timesteps": _inert("profiling is not offered"),
+}
+_OFF = {
+    "enable_teacache": _off("step caching is not offered"),
+    "enable_cache_dit": _off("step caching is not offered"),
+    "enable_frame_interpolation": _off(
+        "frame interpolation is not offered; ask for more frames or a lower fps"
+    ),
+    "enable_upscaling": _off("upscaling is not offered; ask for a larger size"),
+    "enhance_prompt": _off("prompts are used as they are given"),
+    "generate_sound": _off("it makes no sound"),
+    "profile": _off("profiling is not offered; see stage_durations in the answer"),
+    "profile_all_stages": _off("profiling is not offered; see stage_durations in the answer"),
+    "true_cfg_scale": _off("it has one kind of guidance; use guidance_scale", NUMBER, 1.0),
+}
+_NO_VIDEO_INPUT = "it takes no video; give pictures as input_reference and last_frame_reference"
+_NO_SOUND = "it neither takes nor makes sound"
+_NO_LATENT_EDIT = "it does not edit videos"
+_ASPECT = "give the size in pixels, as size or as width and height"
+_REFUSED = {
+    "boundary_ratio": _refused("it has one transformer, so that there is no boundary between two"),
+    "aspect_ratio": _refused(_ASPECT),
+    "short_edge": _refused(_ASPECT),
+    "input_references": _refused("give one first frame as input_reference, the last as last_frame_reference"),
+    "video": _refused(_NO_VIDEO_INPUT),
+    "video_reference": _refused(_NO_VIDEO_INPUT),
+    "video_url": _refused(_NO_VIDEO_INPUT),
+    "source_video": _refused(_NO_LATENT_EDIT),
+    "video_noise_mask": _refused(_NO_LATENT_EDIT),
+    "audio_reference": _refused(_NO_SOUND),
+    "source_audio": _refused(_NO_SOUND),
+    "audio_noise_mask": _refused(_NO_SOUND),
+    "sound_duration": _refused(_NO_SOUND),
+    "start_time_seconds": _refused(_NO_SOUND),
+    "control_reference": _refused("it takes no control video"),
+    "control_type": _refused("it takes no control video"),
+    "timeline_guides": _refused("it takes a first and a last frame only"),
+    "guide_files": _refused("it takes a first and a last frame only"),
+    "characters": _refused("it knows no characters"),
+    "lora": _refused("adapters are not offered"),
+    "diffusers_kwargs": _refused("give each setting as a field of its own"),
+    "video_codec_options": _refused(_ENCODER),
+}
+_DOWNLOAD = "download the clip from /v1/videos/{id}/content"
+_PATHS = {
+    "output_path": _path(_DOWNLOAD),
+    "output_file_name": _path(_DOWNLOAD),
+    "video_path": _path(_NO_VIDEO_INPUT),
+    "image_path": _path("upload the picture as input_reference"),
+    "control_path": _path("it takes no control video"),
+    "perf_dump_path": _path("timings are in stage_durations of the answer"),
+    "lora_path": _path("adapters are not offered"),
+    "frame_interpolation_model_path": _path("frame interpolation is not offered"),
+    "upscaling_model_path": _path("upscaling is not offered"),
+}
+
+FIELDS: dict[str, Known] = {
+    **_WISHES,
+    **_READ,
+    **_SOURCES,
+    **_BAGS,
+    **_INERT,
+    **_OFF,
+    **_REFUSED,
+    **_PATHS,
+}

@@ -1,0 +1,179 @@
+"""From a body's fields to a wish: applies the table of `fields.py`, so that nothing is dropped in silence."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vitascope.api.fields import FIELDS, Known, Use
+from vitascope.api.intake import Body
+from vitascope.api.pictures import RESIZE_MODES, Source, one_source
+from vitascope.api.values import INTEGER, wrong_type
+from vitascope.card import ModelCard, Wish
+from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
+
+FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
+LAST_FRAME_FIELDS = ("last_frame_reference",)
+BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """What a body said, understood: the wish without its pictures, the pictures, and what to tell the caller.
+
+    `sized_by` names the field that a refusal of the size is about.
+    """
+
+    wish: Wish
+    first_frame: Source | None = None
+    last_frame: Source | None = None
+    resize_mode: str = "error"
+    sized_by: str | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def choose_card(name: Any, cards: Sequence[ModelCard], aliases: Sequence[str]) -> ModelCard:
+    """Return the card a request is about: the named one, an alias's, or the default one.
+
+    An alias is `NAME` (for the default model) or `NAME=MODEL`.
+
+    Raises:
+        UnknownModel: no served model has that name.
+
+    """
+    if name is None:
+        return cards[0]
+    if not isinstance(name, str):
+        raise wrong_type("model", "a string", name)
+    by_name = {card.name: card for card in cards}
+    for alias in aliases:
+        short, _, target = alias.partition("=")
+        if short == name and (target or cards[0].name) in by_name:
+            return by_name[target or cards[0].name]
+    if name not in by_name:
+        served = ", ".join([*by_name, *(alias.partition("=")[0] for alias in aliases)])
+        raise UnknownModel(
+            f"The model {name[:80]!r} is not served here; served are: {served}.", param="model"
+        )
+    return by_name[name]
+
+
+def read_wish(body: Body, card: ModelCard) -> Reading:
+    """Understand a body for one model.
+
+    Raises:
+        UnknownField: a field that nobody knows; the message names the nearest one.
+        InvalidRequest: a field that cannot be read, or that this model cannot honour.
+
+    """
+    values = _open_bags(body.fields)
+    warnings: list[str] = []
+    wishes: dict[str, Any] = {}
+    for name, value in values.items():
+        known = _known(name)
+        if known.use is Use.WISH:
+            wishes[name] = known.kind.read(name, value)
+        elif known.use is Use.INERT:
+            warnings.append(f"{name} has no effect here: {known.about}.")
+        else:
+            _check_offered(name, known, value, card)
+    for name in body.files:
+        if _known(name).use is not Use.SOURCE:
+            raise wrong_type(name, "a plain value", b"")
+    wishes |= _size(values, wishes)
+    first = one_source(FIRST_FRAME_FIELDS, values, body.files)
+    last = one_source(LAST_FRAME_FIELDS, values, body.files)
+    _check_count(values)
+    _check_task_type(values, first, last)
+    return Reading(
+        wish=Wish(**wishes, seed=_seed(values)),
+        first_frame=first,
+        last_frame=last,
+        resize_mode=_resize_mode(values),
+        sized_by="size" if "size" in values else None,
+        warnings=tuple(warnings),
+    )
+
+
+def _open_bags(fields: dict[str, Any]) -> dict[str, Any]:
+    """Take the fields out of their bags; a null is a field that was not given."""
+    opened: dict[str, Any] = {}
+    for name, value in fields.items():
+        is_bag = name in BAGS and value is not None
+        inner = FIELDS[name].kind.read(name, value) if is_bag else {name: value}
+        for key, item in inner.items():
+            if is_bag and key in BAGS:
+                raise InvalidRequest(f"{name} holds another {key}; give its fields plainly.", param=name)
+            if opened.get(key, item) != item:
+                raise InvalidRequest(
+                    f"The field {key[:80]!r} is given twice, with two values.", param=key[:80]
+                )
+            if item is not None:
+                opened[key] = item
+    return opened
+
+
+def _known(name: str) -> Known:
+    known = FIELDS.get(name)
+    if known is None:
+        match = difflib.get_close_matches(name[:80], FIELDS, n=1)
+        meant = f"; did you mean '{match[0]}'?" if match else "; /docs lists the known ones."
+        raise UnknownField(f"Unknown parameter: '{name[:80]}'{meant}", param=name[:80])
+    return known
+
+
+def _check_offered(name: str, known: Known, value: Any, card: ModelCard) -> None:
+    if known.use is Use.PATH:
+        raise InvalidRequest(
+            f"{name} is a path on the server, and clients choose none: {known.about}.", param=name
+        )
+    off = known.use is Use.OFF and known.kind.read(name, value) not in known.harmless
+    if off or known.use is Use.REFUSED:
+        raise InvalidRequest(f"{card.name} cannot honour {name}: {known.about}.", param=name)
+
+
+def _size(values: dict[str, Any], wishes: dict[str, Any]) -> dict[str, int]:
+    if "size" not in values:
+        return {}
+    width, height = FIELDS["size"].kind.read("size", values["size"])
+    if wishes.get("width", width) != width or wishes.get("height", height) != height:
+        raise InvalidRequest("size contradicts width and height; give one of them.", param="size")
+    return {"width": width, "height": height}
+
+
+def _seed(values: dict[str, Any]) -> int | None:
+    seed = values.get("seed")
+    if isinstance(seed, list):
+        if len(seed) != 1:
+            raise InvalidRequest(f"seed lists {len(seed)} values; one request makes one clip.", param="seed")
+        seed = seed[0]
+    return None if seed is None else int(INTEGER.read("seed", seed))
+
+
+def _check_count(values: dict[str, Any]) -> None:
+    for name in ("n", "num_outputs_per_prompt"):
+        if name in values and INTEGER.read(name, values[name]) != 1:
+            raise InvalidRequest(f"{name} must be 1; send one request for each clip.", param=name)
+
+
+def _check_task_type(values: dict[str, Any], first: Source | None, last: Source | None) -> None:
+    if "task_type" not in values:
+        return
+    given = FIELDS["task_type"].kind.read("task_type", values["task_type"])
+    actual = "t2v" if first is None else "i2v" if last is None else "flf2v"
+    if given.lower() != actual:
+        raise InvalidRequest(
+            f"task_type is {given[:40]!r}, but the given pictures make this {actual}.", param="task_type"
+        )
+
+
+def _resize_mode(values: dict[str, Any]) -> str:
+    mode = FIELDS["resize_mode"].kind.read("resize_mode", values.get("resize_mode", "error"))
+    if mode not in RESIZE_MODES:
+        raise InvalidRequest(
+            f"Invalid value: {mode[:40]!r}. Supported values are: 'error', 'crop' and 'pad'.",
+            param="resize_mode",
+        )
+    return str(mode)

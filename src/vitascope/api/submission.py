@@ -1,0 +1,87 @@
+"""From a reading to a job in the store: every refusal comes before the row, the row before the answer.
+
+All dialects submit here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+from vitascope.api.pictures import Source
+from vitascope.api.reading import Reading
+from vitascope.api.services import Services
+from vitascope.card import ModelCard, prompt_warnings, resolve
+from vitascope.errors import InvalidRequest, QueueFull, Unavailable
+from vitascope.jobs.job import Job, new_id
+from vitascope.request import GenerationRequest
+
+_TO_COME = "to-come"  # stands for a picture's key while the rest is checked, which costs nothing
+
+
+async def submit(services: Services, reading: Reading, card: ModelCard) -> Job:
+    """Check everything, keep the pictures, write the row, wake the scheduler; return the queued job.
+
+    Raises:
+        InvalidRequest: the model cannot do that, or a picture cannot be used.
+        QueueFull: as many jobs wait as the operator allows.
+
+    """
+    request = _resolve(reading, card)
+    await services.off_loop(_check_room, services)
+    if reading.first_frame is not None:
+        request = await asyncio.to_thread(_keep_pictures, services, reading, request)
+    job = Job(
+        id=new_id(),
+        request=request,
+        created_at=time.time(),
+        warnings=(*reading.warnings, *prompt_warnings(request.prompt, card)),
+    )
+    job = await services.off_loop(services.store.submit, job)
+    services.scheduling.wake()
+    return job
+
+
+def served(services: Services) -> list[ModelCard]:
+    """Return the served models' cards, the default one first. Raises `Unavailable` before one is known."""
+    cards = list(services.scheduling.cards())
+    if not cards:
+        reason = services.scheduling.trouble() or "The model is still being loaded."
+        raise Unavailable(f"{reason} Try again in a moment.")
+    return cards
+
+
+def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
+    wish = replace(
+        reading.wish,
+        first_frame=_TO_COME if reading.first_frame else None,
+        last_frame=_TO_COME if reading.last_frame else None,
+    )
+    try:
+        return resolve(wish, card)
+    except InvalidRequest as error:
+        if reading.sized_by is not None and error.param in {"width", "height"}:
+            error.param = reading.sized_by
+        raise
+
+
+def _check_room(services: Services) -> None:
+    limit = services.settings.max_queue
+    if len(services.store.waiting()) >= limit:
+        raise QueueFull(f"The queue is full (limit {limit}); try again later.")
+
+
+def _keep_pictures(services: Services, reading: Reading, request: GenerationRequest) -> GenerationRequest:
+    def keep(source: Source | None) -> str | None:
+        if source is None:
+            return None
+        return services.inputs.keep(
+            source.content(),
+            width=request.width,
+            height=request.height,
+            resize_mode=reading.resize_mode,
+            param=source.param,
+        )
+
+    return replace(request, first_frame=keep(reading.first_frame), last_frame=keep(reading.last_frame))

@@ -1,0 +1,104 @@
+"""What a field's value may look like on the wire: one reader a type, strict, the same for forms and JSON."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from vitascope.api.intake import parse_object
+from vitascope.errors import InvalidRequest, InvalidType
+
+_INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
+_SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
+_FLAGS = {"true": True, "false": False, "1": True, "0": False}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A type of value: how it is read, and how OpenAPI describes it."""
+
+    read: Callable[[str, Any], Any]
+    schema: dict[str, Any]
+
+
+def wrong_type(name: str, wanted: str, value: Any) -> InvalidType:
+    """Say what was wanted and what came, in OpenAI's words."""
+    kinds = {str: "a string", bool: "a boolean", int: "an integer", float: "a number", list: "an array"}
+    kinds |= {dict: "an object", bytes: "a file"}
+    got = kinds.get(type(value), "null")
+    return InvalidType(f"Invalid type for '{name}': expected {wanted}, but got {got} instead.", param=name)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise wrong_type(name, "a string", value)
+    return value
+
+
+def _integer(name: str, value: Any) -> int:
+    if isinstance(value, str) and _INTEGER.fullmatch(value):
+        return int(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str | float):
+        raise InvalidType(f"Invalid value for '{name}': {_shown(value)} is not an integer.", param=name)
+    raise wrong_type(name, "an integer", value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        return float(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
+        return float(value)
+    if isinstance(value, str) or (isinstance(value, float) and not math.isfinite(value)):
+        raise InvalidType(f"Invalid value for '{name}': {_shown(value)} is not a number.", param=name)
+    raise wrong_type(name, "a number", value)
+
+
+def _flag(name: str, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.lower() in _FLAGS:
+        return _FLAGS[value.lower()]
+    raise wrong_type(name, "a boolean", value)
+
+
+def _object(name: str, value: Any) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, str):
+        return parse_object(value, param=name)
+    raise wrong_type(name, "an object", value)
+
+
+def _size(name: str, value: Any) -> tuple[int, int]:
+    match = _SIZE.fullmatch(_text(name, value))
+    if match is None:
+        raise InvalidRequest(
+            f"Invalid value for '{name}': {_shown(value)}; write it as WIDTHxHEIGHT, for example 832x480.",
+            param=name,
+        )
+    return int(match[1]), int(match[2])
+
+
+def _anything(_: str, value: Any) -> Any:
+    return value
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:60]
+
+
+TEXT = Kind(_text, {"type": "string"})
+INTEGER = Kind(_integer, {"anyOf": [{"type": "integer"}, {"type": "string"}]})
+NUMBER = Kind(_number, {"anyOf": [{"type": "number"}, {"type": "string"}]})
+FLAG = Kind(_flag, {"type": "boolean"})
+OBJECT = Kind(_object, {"anyOf": [{"type": "object"}, {"type": "string"}]})
+SIZE = Kind(_size, {"type": "string", "pattern": "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"})
+ANYTHING = Kind(_anything, {})
