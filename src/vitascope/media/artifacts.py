@@ -1,0 +1,206 @@
+"""Where files live: pictures that requests name, checkpoints, finished clips.
+
+Every name is made here, random or from the content's hash, and checked before a disk is touched; a file is
+visible under its key only when all of it is on the disk. Who refers to a key is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from vitascope.errors import NotFound
+
+STALE_S = 3600.0  # no writer leaves its file untouched for an hour: older pending files are a dead writer's
+
+_SUFFIX = re.compile(r"[a-z0-9]{1,12}")
+_KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})\.[a-z0-9]{1,12}")  # random | sha256 of the content
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A committed file: its key, its size and the SHA-256 of its bytes (hexadecimal)."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+
+
+class PendingFile(Protocol):
+    """A file being written; nobody sees it before `commit`."""
+
+    @property
+    def path(self) -> Path:
+        """Where to write, on a local disk."""
+
+    def commit(self) -> Stored:
+        """Make the file durable and visible under its key; once only."""
+
+
+class Artifacts(Protocol):
+    """A flat store of files; all calls block. Suffixes come without a dot."""
+
+    def new_file(self, suffix: str) -> AbstractContextManager[PendingFile]:
+        """Begin a file with a random key; it is removed if the context ends without a commit."""
+
+    def put(self, data: bytes, suffix: str) -> str:
+        """Store bytes under a random key and return the key."""
+
+    def put_content(self, data: bytes, suffix: str) -> str:
+        """Store bytes under their SHA-256 and return the key; equal bytes are kept once."""
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for reading, seekable. Raises `NotFound`."""
+
+    def size(self, key: str) -> int:
+        """Return a file's size in bytes. Raises `NotFound`."""
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all committed files, in no particular order."""
+
+
+class FolderArtifacts:
+    """Artifacts in one folder of a local or shared disk; several processes may use it at once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._pending = root / "pending"
+        self._pending.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._remove_stale()
+
+    @contextmanager
+    def new_file(self, suffix: str) -> Iterator[_PendingInFolder]:
+        """Begin a file with a random key; it is removed if the context ends without a commit."""
+        with self._begin(_random_key(suffix)) as pending:
+            yield pending
+
+    def put(self, data: bytes, suffix: str) -> str:
+        """Store bytes under a random key and return the key."""
+        return self._put(data, _random_key(suffix))
+
+    def put_content(self, data: bytes, suffix: str) -> str:
+        """Store bytes under their SHA-256 and return the key; equal bytes are kept once."""
+        key = content_key(data, suffix)
+        return key if (self.root / key).exists() else self._put(data, key)
+
+    def path(self, key: str) -> Path:
+        """Return where a committed file lies; only a folder can tell. Raises `NotFound`."""
+        path = self._locate(key)
+        if not path.is_file():
+            raise _missing()
+        return path
+
+    def open(self, key: str) -> BinaryIO:
+        """Open a file for reading, seekable. Raises `NotFound`."""
+        try:
+            return self._locate(key).open("rb")
+        except FileNotFoundError:
+            raise _missing() from None
+
+    def size(self, key: str) -> int:
+        """Return a file's size in bytes. Raises `NotFound`."""
+        try:
+            return self._locate(key).stat().st_size
+        except FileNotFoundError:
+            raise _missing() from None
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that is gone already is no error."""
+        self._locate(key).unlink(missing_ok=True)
+
+    def keys(self) -> Iterator[str]:
+        """Yield the keys of all committed files, in no particular order."""
+        with os.scandir(self.root) as entries:
+            yield from (entry.name for entry in entries if _KEY.fullmatch(entry.name))
+
+    def _put(self, data: bytes, key: str) -> str:
+        with self._begin(key) as pending:
+            pending.path.write_bytes(data)
+            pending.publish()
+        return key
+
+    @contextmanager
+    def _begin(self, key: str) -> Iterator[_PendingInFolder]:
+        # A temporary name of its own: two writers of the same content must not share a file.
+        path = self._pending / f"{secrets.token_hex(16)}-{key}"
+        path.touch(mode=0o600, exist_ok=False)
+        try:
+            yield _PendingInFolder(path, self.root / key)
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _locate(self, key: str) -> Path:
+        if not _KEY.fullmatch(key):
+            raise _missing()
+        return self.root / key
+
+    def _remove_stale(self) -> None:
+        oldest = time.time() - STALE_S
+        for path in self._pending.iterdir():
+            try:
+                if path.stat().st_mtime < oldest:
+                    path.unlink()
+            except FileNotFoundError:  # its writer, or another process that starts, was quicker
+                continue
+
+
+class _PendingInFolder:
+    """A file under a temporary name in the store's own folder."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        self.path = path
+        self._target = target
+
+    def commit(self) -> Stored:
+        """Make the file durable and visible under its key; once only."""
+        with self.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = self.path.stat().st_size
+        self.publish()
+        return Stored(self._target.name, size, digest)
+
+    def publish(self) -> None:
+        """Sync, rename, and sync the folder, so that a power cut leaves all of the file or none of it."""
+        _sync(self.path)
+        self.path.replace(self._target)
+        _sync(self._target.parent)
+
+
+def content_key(data: bytes, suffix: str) -> str:
+    """Return the key under which `put_content` keeps these bytes."""
+    return f"{hashlib.sha256(data).hexdigest()}.{_checked(suffix)}"
+
+
+def _random_key(suffix: str) -> str:
+    return f"{secrets.token_hex(16)}.{_checked(suffix)}"
+
+
+def _checked(suffix: str) -> str:
+    if not _SUFFIX.fullmatch(suffix):
+        raise ValueError(
+            f"a suffix is 1 to 12 lower-case letters or digits, without a dot; this is {suffix!r}"
+        )
+    return suffix
+
+
+def _missing() -> NotFound:
+    return NotFound("This file does not exist, or not any more.")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
