@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import os
+import sys
 import tomllib
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -19,6 +20,7 @@ from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
 LISTS = frozenset({"allowed_hosts", "cors_origins", "model_alias"})  # comma-separated in the environment
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
 
 
@@ -112,6 +114,29 @@ def load_settings(
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigurationError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def available_cores() -> int:
+    """Count the cores this process may use, by its affinity and by the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
+    except (OSError, ValueError):
+        return cores
+    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a worker process: this one's, without our settings, with threads set.
+
+    Idle OpenMP threads sleep: spinning ones make a step many times slower when other processes share the
+    cores.
+    """
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
+    threads = str(settings.num_threads or available_cores())
+    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
+    return environment
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -14,7 +14,7 @@ _Waiter = tuple[asyncio.AbstractEventLoop, "asyncio.Future[None]"]
 
 
 class Changes:
-    """Ever-growing versions of jobs. Take `version` before reading a job, then `wait` for a newer: none is missed.
+    """Ever-growing versions of jobs: take `version`, then read the job, then `wait`: no change is missed.
 
     `notify` may be called from any thread, `wait` from any event loop. The last jobs are remembered exactly;
     of older ones a waiter may be told once too often, never too seldom.

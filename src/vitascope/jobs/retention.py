@@ -1,16 +1,18 @@
-"""The sweeper: removes the files of clips whose time has come, rows of deleted jobs, and files that no job knows."""
+"""The sweeper: removes clips whose time has come, rows of deleted jobs and files that no job knows."""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
+from vitascope.errors import IllegalTransition, NotFound
 from vitascope.jobs.store import Store
 
-ORPHAN_AGE_S = 3600.0  # a younger file may belong to a job that is just being submitted or finished
+ORPHAN_AGE_S = 3600.0  # a file that no job knows may belong to one that is just being submitted or finished
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +23,8 @@ class Files(Protocol):
     def delete(self, key: str) -> None:
         """Remove a file; one that is not there is no error."""
 
-    def older_than(self, moment: float) -> Iterable[str]:
-        """Name the files last written before a unix time."""
+    def keys(self) -> Iterable[str]:
+        """Name all files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,7 @@ class Sweeper:
         self._store = store
         self._files = files
         self._clock = clock
+        self._strays: dict[str, float] = {}  # files that no job knew, and when that was first seen
 
     def sweep(self) -> Sweep:
         """Remove all whose time has come; blocking, for a thread of its own."""
@@ -55,7 +58,8 @@ class Sweeper:
         for job in jobs:
             for file in job.files:
                 self._files.delete(file.key)
-            self._store.expire(job.id)
+            with suppress(NotFound, IllegalTransition):  # a caller deleted it meanwhile
+                self._store.expire(job.id)
         return len(jobs)
 
     def _purge(self, now: float) -> int:
@@ -67,9 +71,11 @@ class Sweeper:
         return len(jobs)
 
     def _remove_orphans(self, now: float) -> int:
-        old = set(self._files.older_than(now - ORPHAN_AGE_S))
+        there = set(self._files.keys())
         # Asked after the listing: what a job took into use in between is in this set.
-        orphans = old - self._store.keys_in_use() if old else set()
+        unknown = there - self._store.keys_in_use()
+        self._strays = {key: self._strays.get(key, now) for key in unknown}
+        orphans = [key for key, since in self._strays.items() if since <= now - ORPHAN_AGE_S]
         for key in orphans:
             self._files.delete(key)
         return len(orphans)

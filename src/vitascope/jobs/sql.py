@@ -52,7 +52,7 @@ class SqlStore(Ledger):
     ) -> None:
         super().__init__(retention_s=retention_s, on_change=on_change)
         self._engine = connect(url)
-        # Progress is written ten times a second and may be lost in a power cut: it need not wait for the disk.
+        # Progress is written often and may be lost in a power cut: it need not wait for the disk.
         self._quick = connect(url, synchronous="NORMAL")
         upgrade(self._engine)
 

@@ -44,7 +44,7 @@ class Store(Protocol):
         """Give a queued job to a worker: running, a new token, one more attempt."""
 
     def progress(self, job_id: str, token: int, tally: Tally) -> None:
-        """Record how far a running job is; the percentage never falls. A power cut may undo this call alone."""
+        """Record how far a running job is; the percentage never falls. A power cut may undo it."""
 
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
         """Record the newest checkpoint; return the key it replaces, whose file may go now."""

@@ -1,0 +1,106 @@
+"""How long a request takes: learned from the generations that ran, scaled to those that have not.
+
+All times are device seconds. Nothing is guessed before something was seen: an estimate is None until then.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+
+from vitascope.request import GenerationRequest
+from vitascope.wire import Stats
+
+NEW_WEIGHT = 0.3  # of the newest observation in the running average
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a step's time depends on: the model, pixels times frames, and network passes a step."""
+
+    model: str
+    volume: int
+    passes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Seconds of one step, and of all that comes before and after the steps (None: not seen yet)."""
+
+    step_s: float
+    before_s: float | None = None
+    after_s: float | None = None
+
+
+def shape_of(request: GenerationRequest) -> Shape:
+    """Return the shape of a request; guidance above 1 takes a second pass."""
+    volume = request.height * request.width * request.num_frames
+    return Shape(request.model, volume, 2 if request.guidance_scale > 1 else 1)
+
+
+class CostBook:
+    """What was observed, by shape. Reading is safe from any thread, observing is for one."""
+
+    def __init__(self) -> None:
+        self._rates: dict[Shape, Rates] = {}
+
+    def observe_step(self, request: GenerationRequest, step_s: float) -> None:
+        """Take in the time of one step of a generation that is under way."""
+        shape = shape_of(request)
+        known = self._rates.get(shape)
+        self._rates[shape] = (
+            Rates(step_s) if known is None else replace(known, step_s=_blend(known.step_s, step_s))
+        )
+
+    def observe(self, request: GenerationRequest, stats: Stats, num_steps: int) -> None:
+        """Take in a finished generation, of which this worker did the last `num_steps` steps."""
+        if num_steps <= 0:
+            return
+        shape = shape_of(request)
+        step_s = stats.stage_s.get("denoise", 0.0) / num_steps
+        known = self._rates.get(shape, Rates(step_s))
+        after = sum(seconds for stage, seconds in stats.stage_s.items() if stage in {"decode", "finish"})
+        self._rates[shape] = Rates(
+            _blend(known.step_s, step_s),
+            _blend(known.before_s, stats.stage_s.get("encode", 0.0)),
+            _blend(known.after_s, after),
+        )
+
+    def rates(self, request: GenerationRequest) -> Rates | None:
+        """Return what is known of a request's shape, or the nearest known shape of its model scaled to it."""
+        wanted = shape_of(request)
+        shapes = [shape for shape in list(self._rates) if shape.model == wanted.model]
+        if not shapes:
+            return None
+        nearest = min(shapes, key=lambda shape: _distance(shape, wanted))
+        known, larger = self._rates[nearest], wanted.volume / nearest.volume
+        after = None if known.after_s is None else known.after_s * larger
+        return Rates(known.step_s * larger * wanted.passes / nearest.passes, known.before_s, after)
+
+    def remaining_s(self, request: GenerationRequest, stage: str, step: int) -> float | None:
+        """Estimate the seconds left of a generation that has done `step` steps and is in `stage`."""
+        rates = self.rates(request)
+        if rates is None:
+            return None
+        before = (rates.before_s or 0.0) if step == 0 and stage in {"queued", "start", "encode"} else 0.0
+        steps = (request.num_inference_steps - step) * rates.step_s
+        return before + steps + (rates.after_s or 0.0)
+
+
+def wait_s(free_in: Sequence[float], costs: Iterable[float]) -> float:
+    """Return when a job starts that stands behind jobs of these costs, on workers free in so many seconds."""
+    free = list(free_in)
+    heapq.heapify(free)
+    for cost in costs:
+        heapq.heapreplace(free, free[0] + cost)
+    return free[0]
+
+
+def _blend(old: float | None, new: float) -> float:
+    return new if old is None else old + NEW_WEIGHT * (new - old)
+
+
+def _distance(a: Shape, b: Shape) -> tuple[float, bool]:
+    return abs(math.log(a.volume / b.volume)), a.passes != b.passes

@@ -1,0 +1,98 @@
+"""One worker process, seen from the server: started, spoken with over a private socket, ended.
+
+The child inherits one end of a socketpair; nothing listens anywhere. When this end closes, for whatever
+reason, the child exits by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from collections.abc import AsyncIterator
+
+from vitascope.config import Settings, worker_environment
+from vitascope.wire import Command, Event, Frames, decode_event, encode
+
+READ_BYTES = 1 << 16
+
+
+class WorkerProcess:
+    """A running child. Make one with `spawn`."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def spawn(cls, settings: Settings) -> WorkerProcess:
+        """Start `vitascope.worker.main`, in a session of its own: a Ctrl-C should reach the server alone."""
+        ours, theirs = socket.socketpair()
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "vitascope.worker.main", "--fd", str(theirs.fileno())),
+                stdin=asyncio.subprocess.PIPE,
+                env=worker_environment(settings),
+                pass_fds=(theirs.fileno(),),
+                start_new_session=True,
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        reader, writer = await asyncio.open_connection(sock=ours)
+        await _write_settings(process, settings)
+        return cls(process, reader, writer)
+
+    @property
+    def pid(self) -> int:
+        """The child's process id."""
+        return self._process.pid
+
+    def send(self, command: Command) -> None:
+        """Send a command; if the child is gone that is learned from the end of `events`."""
+        if not self._writer.is_closing():
+            self._writer.write(encode(command))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """Yield what the child says until it closes its end. Raises `WireError` if it speaks nonsense."""
+        frames = Frames()
+        while data := await self._read():
+            for body in frames.feed(data):
+                yield decode_event(body)
+
+    async def _read(self) -> bytes:
+        try:
+            return await self._reader.read(READ_BYTES)
+        except ConnectionError:
+            return b""
+
+    async def end(self, grace_s: float) -> int:
+        """Make sure that the child is gone (close the socket, wait, terminate, kill); return its status."""
+        self._writer.close()
+        for signal_it in (None, self._process.terminate, self._process.kill):
+            if signal_it is not None and self._process.returncode is None:
+                signal_it()
+            try:
+                return await asyncio.wait_for(self._process.wait(), grace_s)
+            except TimeoutError:
+                continue
+        return await self._process.wait()
+
+
+async def _write_settings(process: asyncio.subprocess.Process, settings: Settings) -> None:
+    """Hand over the settings on stdin, without the key that clients send: a worker has no use for it."""
+    assert process.stdin is not None  # noqa: S101  # asked for with PIPE
+    process.stdin.write(settings.model_dump_json(exclude={"api_key"}).encode())
+    process.stdin.close()
+    try:
+        await process.stdin.wait_closed()
+    except ConnectionError:
+        return  # it died at once; the end of `events` tells

@@ -1,0 +1,61 @@
+"""The sweeper, against the in-memory store and a dictionary of files."""
+
+from __future__ import annotations
+
+from vitascope.jobs.job import Job, State, new_id
+from vitascope.jobs.memory import MemoryStore
+from vitascope.jobs.moves import DELETED_GRACE_S
+from vitascope.jobs.retention import ORPHAN_AGE_S, Sweep, Sweeper
+from vitascope.request import GenerationRequest
+from vitascope.wire import Stats, StoredFile
+
+
+class FakeFiles(set):
+    """A set of keys."""
+
+    def delete(self, key: str) -> None:
+        self.discard(key)
+
+    def keys(self) -> list[str]:
+        return list(self)
+
+
+def finished(store: MemoryStore, key: str, now: float) -> Job:
+    request = GenerationRequest(
+        model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
+        num_inference_steps=2, guidance_scale=1.0, seed=0,
+    )  # fmt: skip
+    job = store.claim(store.submit(Job(id=new_id(), request=request, created_at=0.0)).id, "w", now)
+    file = StoredFile(variant="video", key=key, media_type="video/mp4", size_bytes=1, sha256="")
+    stats = Stats(stage_s={}, peak_memory_bytes=0, num_inference_steps=2)
+    return store.succeed(job.id, job.claim.token, [file], stats, now)
+
+
+def test_an_expired_clip_loses_its_file_and_keeps_its_row():
+    store, files = MemoryStore(retention_s=10.0), FakeFiles({"old", "new"})
+    old, new = finished(store, "old", 100.0), finished(store, "new", 105.0)
+    assert Sweeper(store, files, clock=lambda: 112.0).sweep() == Sweep(1, 0, 0)
+    assert files == {"new"}
+    assert [store.get(job.id).state for job in (old, new)] == [State.EXPIRED, State.SUCCEEDED]
+
+
+def test_a_deleted_job_goes_with_any_file_that_was_left():
+    store, files = MemoryStore(), FakeFiles({"k"})
+    job = finished(store, "k", 100.0)
+    store.delete(job.id, 100.0)
+    assert Sweeper(store, files, clock=lambda: 101.0).sweep() == Sweep(0, 0, 0)
+    assert Sweeper(store, files, clock=lambda: 100.0 + DELETED_GRACE_S).sweep() == Sweep(0, 1, 0)
+    assert files == set()
+
+
+def test_only_files_that_no_job_has_known_for_long_are_orphans():
+    store, files = MemoryStore(), FakeFiles({"known", "orphan", "claimed"})
+    finished(store, "known", 0.0)
+    now = 0.0
+    sweeper = Sweeper(store, files, clock=lambda: now)
+    assert sweeper.sweep() == Sweep(0, 0, 0)
+    finished(store, "claimed", 0.0)
+    files.add("young")
+    now = ORPHAN_AGE_S
+    assert sweeper.sweep() == Sweep(0, 0, 1)
+    assert files == {"known", "claimed", "young"}
