@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,6 +24,26 @@ log = logging.getLogger("vitascope.api")
 
 UNFORESEEN = "The server had an error processing your request."
 POLICY_VIOLATION = 1008  # the WebSocket close code of a refusal
+
+
+class ErrorDetail(BaseModel):
+    """What went wrong, which field it is about and a stable code."""
+
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class ErrorEnvelope(BaseModel):
+    """Every answer that is no success."""
+
+    error: ErrorDetail
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals that a route may answer."""
+    return {s: {"model": ErrorEnvelope, "description": HTTPStatus(s).phrase} for s in statuses}
 
 
 def body(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:

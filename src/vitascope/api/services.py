@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import BinaryIO, ParamSpec, Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from vitascope.card import ModelCard
 from vitascope.config import Settings
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.job import Job
 from vitascope.jobs.store import Store
+from vitascope.media.artifacts import Artifacts
 from vitascope.wire import Preview
 
 P = ParamSpec("P")
@@ -52,16 +53,6 @@ class Scheduling(Protocol):
 
     def watch_preview(self, job_id: str, listener: PreviewListener) -> AbstractContextManager[None]:
         """Call `listener` on the event loop with each preview of a job for as long as the context lasts."""
-
-
-class Artifacts(Protocol):
-    """What the api asks of the place where finished files live; blocking."""
-
-    def open(self, key: str) -> BinaryIO:
-        """Open a stored file for reading, seekable. Raises `NotFound`."""
-
-    def delete(self, key: str) -> None:
-        """Remove a stored file; one that is gone already is no error."""
 
 
 class Inputs(Protocol):

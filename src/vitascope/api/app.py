@@ -1,0 +1,100 @@
+"""The HTTP application: dialects and probes behind the guards, in the order in which a request meets them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.middleware.cors import CORSMiddleware
+
+from vitascope import __version__
+from vitascope.api import errors, models, openai, probes
+from vitascope.api.headers import StandardHeaders
+from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
+from vitascope.api.services import Services
+
+DESCRIPTION = """
+An open video-generation server. `/v1/videos` speaks OpenAI's Videos API, extended with the fields that open
+models have; the same routes take multipart, urlencoded and JSON bodies.
+
+Every refusal is `{"error": {"message", "type", "param", "code"}}`. If the operator set a key, send it as
+`Authorization: Bearer KEY`.
+"""
+EXPOSED_HEADERS = (
+    "x-request-id",
+    "x-client-request-id",
+    "openai-processing-ms",
+    "openai-poll-after-ms",
+    "etag",
+)
+
+
+def create_app(services: Services) -> FastAPI:
+    """Build the application around its services; it closes the api's own threads when it stops."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        services.close()
+
+    app = FastAPI(
+        title="Vitascope",
+        version=__version__,
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        redirect_slashes=False,  # a redirect would be built from the Host that the client sent
+    )
+    app.include_router(openai.OpenAIVideos(services).router())
+    app.include_router(models.router(services, created=int(time.time())))
+    app.include_router(probes.router(services))
+    errors.install(app)
+    _guard(app, services)
+    _describe(app, keyed=services.settings.api_key is not None)
+    return app
+
+
+def _guard(app: FastAPI, services: Services) -> None:
+    """Add the layers, innermost first."""
+    settings = services.settings
+    keys = [settings.api_key.get_secret_value()] if settings.api_key else []
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(BearerAuth, keys=keys)
+    if settings.cors_origins:  # outside the key check: a browser's preflight carries none
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["*"],
+            expose_headers=list(EXPOSED_HEADERS),
+        )
+    app.add_middleware(
+        HostGuard,
+        loopback=settings.loopback,
+        hosts=settings.allowed_hosts,
+        origins=settings.cors_origins,
+    )
+    app.add_middleware(errors.LastResort)
+    app.add_middleware(StandardHeaders)
+
+
+def _describe(app: FastAPI, *, keyed: bool) -> None:
+    """Correct the generated OpenAPI document: no route answers 422, and a key may be needed."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = generate()
+        for path in document["paths"].values():
+            for operation in path.values():
+                operation["responses"].pop("422", None)
+        schemas = document.get("components", {}).get("schemas", {})
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        if keyed:
+            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{"key": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

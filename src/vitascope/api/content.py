@@ -1,0 +1,88 @@
+"""Finished files over HTTP: whole or one range, with validators, never blocking the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+
+from vitascope.api.errors import body
+from vitascope.media.artifacts import Artifacts
+from vitascope.wire import StoredFile
+
+CHUNK_BYTES = 256 * 1024
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+
+
+async def file_response(
+    request: Request, artifacts: Artifacts, file: StoredFile, *, file_name: str
+) -> Response:
+    """Answer GET or HEAD for a stored file with 200, 206, 304 or 416. Raises `NotFound` if it is gone.
+
+    More than one range at once is answered with the whole file, as the standard allows.
+    """
+    etag = f'"{file.sha256}"'
+    headers = {
+        "etag": etag,
+        "accept-ranges": "bytes",
+        "cache-control": "private, no-cache",
+        "content-disposition": f'attachment; filename="{file_name}"',
+        "content-security-policy": "sandbox",
+    }
+    if _matches(request.headers.get("if-none-match", ""), etag):
+        return Response(status_code=304, headers=headers)
+    wanted = _wanted_range(request, etag, file.size_bytes)
+    if wanted is not None and not wanted:
+        return _unsatisfiable(file.size_bytes)
+    span = wanted or range(file.size_bytes)
+    headers["content-length"] = str(len(span))
+    if wanted is not None:
+        headers["content-range"] = f"bytes {span.start}-{span.stop - 1}/{file.size_bytes}"
+    status = 200 if wanted is None else 206
+    await asyncio.to_thread(
+        artifacts.size, file.key
+    )  # a missing file must be known before the status is sent
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=file.media_type)
+    return StreamingResponse(_stream(artifacts, file.key, span), status, headers, file.media_type)
+
+
+def _matches(header: str, etag: str) -> bool:
+    return any(candidate.strip().removeprefix("W/") in {etag, "*"} for candidate in header.split(","))
+
+
+def _wanted_range(request: Request, etag: str, size: int) -> range | None:
+    """Return the bytes asked for, an empty range if there are none such, None if all are."""
+    match = _RANGE.fullmatch(request.headers.get("range", "").strip())
+    if match is None or match[0] == "bytes=-" or request.headers.get("if-range", etag) != etag:
+        return None
+    first, last = match[1], match[2]
+    if not first:
+        return range(max(size - int(last), 0), size)
+    stop = min(int(last) + 1, size) if last else size
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), stop)
+
+
+def _unsatisfiable(size: int) -> Response:
+    content = body(f"The file has {size} bytes; the range lies beyond them.", status=416, param="range")
+    return JSONResponse(content, 416, {"content-range": f"bytes */{size}"})
+
+
+async def _stream(artifacts: Artifacts, key: str, span: range) -> AsyncIterator[bytes]:
+    file = await asyncio.to_thread(artifacts.open, key)
+    try:
+        await asyncio.to_thread(file.seek, span.start)
+        left = len(span)
+        while left > 0:
+            chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+            if not chunk:
+                return
+            left -= len(chunk)
+            yield chunk
+    finally:
+        file.close()

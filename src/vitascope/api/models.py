@@ -1,0 +1,61 @@
+"""`/v1/models`: the served models and their aliases, each with its card, enough to draw a form from."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter
+
+from vitascope.api.errors import refusals
+from vitascope.api.services import Services
+from vitascope.card import ModelCard
+from vitascope.errors import ModelNotFound
+
+OWNER = "vitascope"
+
+
+def router(services: Services, *, created: int) -> APIRouter:
+    """Make the routes; `created` is the unix time that every model shows."""
+    routes = APIRouter(prefix="/v1/models", tags=["Models"])
+
+    def listing() -> dict[str, dict[str, Any]]:
+        cards = services.scheduling.cards()
+        entries = {card.name: _entry(card, card.name, created) for card in cards}
+        for alias in services.settings.model_alias:
+            name, _, target = alias.partition("=")
+            card = next((c for c in cards if c.name == target or not target), None)
+            if card is not None:
+                entries.setdefault(name, _entry(card, name, created))
+        return entries
+
+    @routes.get("", summary="List the served models", name="list_models", responses=refusals(401))
+    async def list_models() -> dict[str, Any]:
+        return {"object": "list", "data": list(listing().values())}
+
+    @routes.get("/{model}", summary="One served model", name="retrieve_model", responses=refusals(401, 404))
+    async def retrieve_model(model: str) -> dict[str, Any]:
+        try:
+            return listing()[model]
+        except KeyError:
+            raise ModelNotFound(f"The model '{model[:80]}' does not exist.", param="model") from None
+
+    return routes
+
+
+def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
+    return {
+        "id": name,
+        "object": "model",
+        "created": created,
+        "owned_by": OWNER,
+        "root": card.name,
+        "model_type": "video",
+        "family": card.family,
+        "tasks": list(card.tasks),
+        "defaults": asdict(card.defaults),
+        "rules": asdict(card.rules),
+        "identity": card.identity,
+        "components": card.components,
+        "prompt_guide": asdict(card.prompt_guide) if card.prompt_guide else None,
+    }

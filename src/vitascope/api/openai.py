@@ -1,0 +1,223 @@
+"""The OpenAI Videos dialect: `/v1/videos` as its SDKs speak it, with our cancel and events beside it."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response, StreamingResponse
+
+from vitascope.api.content import file_response
+from vitascope.api.errors import refusals
+from vitascope.api.events import stream
+from vitascope.api.intake import read_body
+from vitascope.api.reading import choose_card, read_wish
+from vitascope.api.request_schema import CREATE_BODY
+from vitascope.api.services import Services
+from vitascope.api.submission import served, submit
+from vitascope.api.video import DeletedVideo, Video, VideoList, status_of, video_of
+from vitascope.api.views import View, find, page
+from vitascope.errors import Expired, InvalidRequest, NotReady
+from vitascope.jobs.job import TERMINAL, Job, State
+from vitascope.jobs.store import Order
+from vitascope.wire import StoredFile
+
+DEFAULT_LIMIT, MAX_LIMIT = 20, 100
+POLLS_PER_JOB, MIN_POLL_MS, MAX_POLL_MS, UNKNOWN_POLL_MS = 20, 250, 10_000, 1000
+ORDERS: dict[str, Order] = {"asc": "asc", "desc": "desc"}
+VARIANTS = ("video", "thumbnail", "spritesheet")
+CONTENT_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"video/mp4": {}}, "description": "The whole file."},
+    206: {"content": {"video/mp4": {}}, "description": "The range asked for."},
+    304: {"description": "The file is the one that `If-None-Match` names."},
+    **refusals(400, 401, 404, 416),
+}
+EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"text/event-stream": {"example": 'event: status\ndata: {"status":"queued"}\n\n'}},
+        "description": "Server-sent events; the stream ends after `done` or `deleted`.",
+    },
+    **refusals(400, 401, 404),
+}
+
+
+class OpenAIVideos:
+    """The dialect's routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    def router(self) -> APIRouter:
+        """Make the routes, documented."""
+        routes = APIRouter(prefix="/v1/videos", tags=["Videos"])
+        add = routes.add_api_route
+        add(
+            "",
+            self.create,
+            methods=["POST"],
+            response_model=Video,
+            responses=refusals(400, 401, 413, 415, 429, 503),
+            openapi_extra={"requestBody": CREATE_BODY},
+        )
+        add("", self.list, methods=["GET"], response_model=VideoList, responses=refusals(400, 401))
+        one = "/{video_id}"
+        add(one, self.retrieve, methods=["GET"], response_model=Video, responses=refusals(401, 404))
+        add(one, self.delete, methods=["DELETE"], response_model=DeletedVideo, responses=refusals(401, 404))
+        add(
+            f"{one}/cancel", self.cancel, methods=["POST"], response_model=Video, responses=refusals(401, 404)
+        )
+        add(
+            f"{one}/content",
+            self.content,
+            methods=["GET"],
+            response_class=Response,
+            responses=CONTENT_ANSWERS,
+        )
+        add(f"{one}/content", self.content, methods=["HEAD"], include_in_schema=False)
+        add(
+            f"{one}/events",
+            self.events,
+            methods=["GET"],
+            response_class=StreamingResponse,
+            responses=EVENTS_ANSWERS,
+        )
+        return routes
+
+    async def create(self, request: Request) -> Response:
+        """Create a video: the request is checked whole, its job is written, and the answer is the job."""
+        services = self._services
+        body = await read_body(request, max_bytes=services.settings.max_body_bytes)
+        card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
+        job = await submit(services, read_wish(body, card), card)
+        return await self.retrieve(job.id)
+
+    async def list(
+        self,
+        after: Annotated[str | None, Query(description="The id after which the page begins.")] = None,
+        limit: Annotated[str | None, Query(description="From 1 to 100; 20 if left out.")] = None,
+        order: Annotated[str, Query(description="desc (newest first) or asc.")] = "desc",
+    ) -> Response:
+        """List videos; `last_id` of a page is the next one's `after`."""
+        direction = _order(order)
+        views, more = await self._services.off_loop(page, self._services, after, _limit(limit), direction)
+        data = [_video(seen) for seen in views]
+        first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
+        return _json(VideoList(data=data, first_id=first_id, last_id=last_id, has_more=more))
+
+    async def retrieve(self, video_id: str) -> Response:
+        """Retrieve a video; while it is unfinished, `openai-poll-after-ms` says when to ask again."""
+        seen = await self._find(video_id)
+        unfinished = seen.job.state not in TERMINAL
+        headers = {"openai-poll-after-ms": str(_poll_after_ms(seen.eta_s))} if unfinished else {}
+        return _json(_video(seen), headers)
+
+    async def delete(self, video_id: str) -> Response:
+        """Delete a video and its files; one that waits or runs is cancelled first."""
+        await self._services.off_loop(_delete, self._services, video_id)
+        self._services.scheduling.wake()
+        return _json(DeletedVideo(id=video_id))
+
+    async def cancel(self, video_id: str) -> Response:
+        """Cancel a video: it stops at its next step and its row is kept. A finished one is left as it is."""
+        await self._services.off_loop(_cancel, self._services, video_id)
+        self._services.scheduling.wake()
+        return await self.retrieve(video_id)
+
+    async def content(
+        self,
+        request: Request,
+        video_id: str,
+        variant: Annotated[str, Query(description="video, the only one that is made.")] = "video",
+    ) -> Response:
+        """Download a video, whole or one range of it."""
+        _check_variant(variant)
+        job = (await self._find(video_id)).job
+        file = _finished_file(job)
+        return await file_response(request, self._services.artifacts, file, file_name=f"{job.id}.mp4")
+
+    async def events(
+        self,
+        video_id: str,
+        preview: Annotated[str, Query(description="true: send preview pictures too.")] = "false",
+    ) -> Response:
+        """Follow a video: `status` at every change, `preview` on request, `done` at the end."""
+        if preview not in {"true", "false"}:
+            raise InvalidRequest("preview must be 'true' or 'false'.", param="preview")
+        await self._find(video_id)
+        lines = stream(self._services, video_id, previews=preview == "true")
+        return StreamingResponse(lines, 200, {"cache-control": "no-store"}, "text/event-stream")
+
+    async def _find(self, video_id: str) -> View:
+        return await self._services.off_loop(find, self._services, video_id)
+
+
+def _poll_after_ms(eta_s: float | None) -> int:
+    if eta_s is None:
+        return UNKNOWN_POLL_MS
+    return int(min(max(eta_s * 1000 / POLLS_PER_JOB, MIN_POLL_MS), MAX_POLL_MS))
+
+
+def _video(seen: View) -> Video:
+    return video_of(seen.job, queue_position=seen.queue_position, eta_s=seen.eta_s)
+
+
+def _json(content: Video | VideoList | DeletedVideo, headers: dict[str, str] | None = None) -> Response:
+    return Response(content.model_dump_json(), 200, headers, "application/json")
+
+
+def _order(given: str) -> Order:
+    if given not in ORDERS:
+        raise InvalidRequest(
+            f"Invalid value: {given[:40]!r}. Supported values are: 'asc' and 'desc'.", param="order"
+        )
+    return ORDERS[given]
+
+
+def _limit(given: str | None) -> int:
+    if given is None:
+        return DEFAULT_LIMIT
+    value = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
+    if not 1 <= value <= MAX_LIMIT:
+        raise InvalidRequest(
+            f"Invalid 'limit': {given[:20]!r}; it must be an integer from 1 to {MAX_LIMIT}.", param="limit"
+        )
+    return value
+
+
+def _check_variant(variant: str) -> None:
+    if variant not in VARIANTS:
+        known = ", ".join(map(repr, VARIANTS))
+        raise InvalidRequest(
+            f"Invalid value: {variant[:40]!r}. Supported values are: {known}.", param="variant"
+        )
+    if variant != "video":
+        raise InvalidRequest(f"This server makes no {variant} yet; use variant=video.", param="variant")
+
+
+def _finished_file(job: Job) -> StoredFile:
+    file = job.file("video")
+    if file is not None and job.state is State.SUCCEEDED:
+        return file
+    if job.state is State.EXPIRED:
+        raise Expired("The video has expired; its file was removed.", param="video_id")
+    if status_of(job) == "failed":
+        raise NotReady(
+            "The generation failed, so that there is no content; GET /v1/videos/{video_id} says why.",
+            param="video_id",
+        )
+    raise NotReady("Video is not ready yet, use GET /v1/videos/{video_id} to check status.", param="video_id")
+
+
+def _delete(services: Services, job_id: str) -> None:
+    """Remove files first: if that is cut short, the row still names them and a second delete goes on."""
+    job = find(services, job_id).job
+    for file in job.files:
+        services.artifacts.delete(file.key)
+    for file in services.store.delete(job_id, time.time()).files:  # it may have finished in between
+        services.artifacts.delete(file.key)
+
+
+def _cancel(services: Services, job_id: str) -> None:
+    find(services, job_id)
+    services.store.request_cancel(job_id, time.time())
