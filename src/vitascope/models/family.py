@@ -1,4 +1,4 @@
-"""What every model family answers, and the registry that finds the family of a checkpoint folder.
+"""What every model family answers.
 
 A family is asked a handful of questions and asks none. It adds the arithmetic of its loop to networks that
 are diffusers' and transformers' own classes; its reference is the diffusers pipeline of the same name.
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from torch import Generator, Tensor
 
 from vitascope.card import ModelCard
@@ -51,6 +52,7 @@ class Family(Protocol):
     """One loaded checkpoint."""
 
     card: ModelCard
+    device: torch.device
 
     def encode(self, request: GenerationRequest, media: Media) -> Any:
         """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the job."""
@@ -70,5 +72,8 @@ class Family(Protocol):
     def decode(self, sample: Sample) -> Iterator[Chunk]:
         """Yield the clip's frames in chunks as the VAE makes them."""
 
-    def preview(self, sample: Sample, prediction: Streams) -> Picture:
-        """Return a small RGB picture of the clean estimate at this step, at a fraction of a step's cost."""
+    def preview(self, sample: Sample) -> Picture | None:
+        """Return a small RGB picture of the clean estimate after the last step; None before the first.
+
+        It costs a fraction of a step and is drawn only when asked for.
+        """

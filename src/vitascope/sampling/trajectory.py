@@ -8,14 +8,14 @@ generations take turns.
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
-Streams = dict[
-    str, Tensor
-]  # latents or predictions by stream: {"video": (1, C, T, H, W)}, for some models also "audio"
+# Latents or predictions by stream: {"video": (1, C, T, H, W)}, for some models also "audio".
+Streams = dict[str, Tensor]
 
 
 class Solver(Protocol):
@@ -26,11 +26,23 @@ class Solver(Protocol):
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the latents after step `index`."""
 
+    def estimate(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
+        """Return the clean latents that the prediction at step `index` points to."""
+
     def state(self) -> dict[str, Tensor]:
-        """Return all history that the next steps depend on."""
+        """Return all history that the next steps depend on, random state included."""
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go on from a saved history, bit-identically."""
+        """Go on from a saved history, bit-identically; only for a solver that took no step yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What the last step was taken from: enough to say where it points, at no cost until asked."""
+
+    prediction: Streams
+    latents: Streams
+    step: int
 
 
 @dataclass(slots=True)
@@ -40,6 +52,7 @@ class Trajectory:
     latents: Streams
     solvers: dict[str, Solver]
     step: int = 0
+    _last: _Look | None = field(default=None, init=False, repr=False)
 
     @property
     def num_steps(self) -> int:
@@ -53,9 +66,35 @@ class Trajectory:
 
     def advance(self, prediction: Streams) -> None:
         """Take one step in every stream."""
-        for stream, solver in self.solvers.items():
-            self.latents[stream] = solver.step(prediction[stream], self.step, self.latents[stream])
+        self._last = _Look(prediction, self.latents, self.step)
+        self.latents = {
+            stream: solver.step(prediction[stream], self.step, self.latents[stream])
+            for stream, solver in self.solvers.items()
+        }
         self.step += 1
+
+    def estimate(self, stream: str = "video") -> Tensor | None:
+        """Return the clean latents that the last step's prediction points to; None before a step was taken."""
+        if self._last is None:
+            return None
+        look = self._last
+        return self.solvers[stream].estimate(look.prediction[stream], look.step, look.latents[stream])
+
+    def state(self) -> dict[str, Tensor]:
+        """Return everything the remaining steps depend on, as flat named tensors."""
+        state = {"step": torch.tensor(self.step)}
+        for stream, solver in self.solvers.items():
+            state[f"{stream}.latents"] = self.latents[stream]
+            state |= {f"{stream}.solver.{name}": value for name, value in solver.state().items()}
+        return state
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Go on from a saved state, bit-identically; only for a trajectory that took no step yet."""
+        for stream, solver in self.solvers.items():
+            prefix = f"{stream}.solver."
+            self.latents[stream] = state[f"{stream}.latents"].to(self.latents[stream].device)
+            solver.restore({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+        self.step = int(state["step"])
 
 
 def denoise(trajectory: Trajectory) -> Generator[Trajectory, Streams, None]:

@@ -1,0 +1,184 @@
+"""The engine: generations in flight on one device, one quantum of work at a time.
+
+Its driver owns the pace: it starts jobs, calls `tick` as long as the engine is `busy`, and may listen, cancel, preview
+or save between two ticks. Everything runs on the driver's thread; only `cancel` may be called from another.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from vitascope.card import ModelCard
+from vitascope.engine.batch import next_group
+from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed
+from vitascope.engine.generation import Generation, Sink, Snapshot, Stage
+from vitascope.errors import GenerationFailed, OutOfMemory, VitascopeError
+from vitascope.models.family import Family, Media, Picture
+from vitascope.request import GenerationRequest
+
+
+class Engine:
+    """Drives one family.
+
+    `max_batch` above 1 lets that many generations of equal shape share a forward pass: results then differ in
+    the last bits from those of a generation that runs alone, which they do not by default.
+    """
+
+    def __init__(self, family: Family, *, max_batch: int = 1) -> None:
+        self._family = family
+        self._max_batch = max_batch
+        self._flying: dict[str, Generation] = {}  # in the order of waiting: who had a turn goes to the end
+        self._to_cancel: set[str] = set()
+        self._on_device: list[Generation] = []
+
+    @property
+    def card(self) -> ModelCard:
+        """What the loaded model can do."""
+        return self._family.card
+
+    @property
+    def busy(self) -> bool:
+        """Whether `tick` has anything to do."""
+        return bool(self._flying)
+
+    def start(
+        self,
+        job_id: str,
+        request: GenerationRequest,
+        media: Media,
+        *,
+        resume: bytes | None = None,
+        sink: Sink | None = None,
+    ) -> None:
+        """Take a job in; the work is done by later ticks.
+
+        `resume` is the state of a snapshot of the same request. `sink` is called on the driver's thread with each
+        chunk of frames in order; it should pass them on (to a queue) rather than encode them, so that the next
+        generation's steps do not wait.
+
+        Raises:
+            GenerationFailed: a job of that id is in flight already.
+
+        """
+        if job_id in self._flying:
+            raise GenerationFailed(f"Job {job_id} is in flight already.")
+        self._flying[job_id] = Generation(job_id, request, media, sink=sink, resume=resume)
+
+    def cancel(self, job_id: str) -> bool:
+        """Stop a job before its next quantum of work; return whether it is in flight. `tick` reports it."""
+        if job_id not in self._flying:
+            return False
+        self._to_cancel.add(job_id)
+        return True
+
+    def tick(self) -> list[Event]:
+        """Do one quantum of work (an encode, a denoising step, a decoded chunk) and return what happened.
+
+        An error that the engine knows ends its generations with `Failed`. Any other exception passes through: the
+        caller then asks `drop_current` whose turn it was.
+        """
+        events: list[Event] = [Cancelled(job_id) for job_id in self._obey_cancels()]
+        self._on_device = next_group(list(self._flying.values()), self._family, self._max_batch)
+        try:
+            with _memory_errors(), torch.inference_mode():
+                self._work(self._on_device)
+        except VitascopeError as error:
+            events += [Failed(job_id, error) for job_id in self.drop_current()]
+        return events + [self._after(g) for g in self._on_device]
+
+    def drop_current(self) -> list[str]:
+        """Forget the generations whose turn the last tick was, free their memory, and return their job ids."""
+        dropped = [g.job_id for g in self._on_device]
+        for job_id in dropped:
+            self._flying.pop(job_id, None)
+        self._on_device = []
+        if self._family.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return dropped
+
+    def snapshot(self, job_id: str) -> Snapshot | None:
+        """Save a job's whole state at this step boundary; None before its first step or if it is not in flight."""
+        generation = self._flying.get(job_id)
+        return None if generation is None else generation.save()
+
+    def preview(self, job_id: str) -> Picture | None:
+        """Draw the clean estimate of a job's last step; None before the first or if it is not in flight."""
+        generation = self._flying.get(job_id)
+        if generation is None or generation.step == 0:
+            return None
+        with torch.inference_mode():
+            return self._family.preview(generation.sample)
+
+    def park(self, job_id: str) -> Snapshot | None:
+        """Take a job off the device at this step boundary and return its state, from which it can go on."""
+        snapshot = self.snapshot(job_id)
+        self._flying.pop(job_id, None)
+        self._to_cancel.discard(job_id)
+        return snapshot
+
+    def _obey_cancels(self) -> list[str]:
+        asked, self._to_cancel = self._to_cancel, set()
+        return [job_id for job_id in sorted(asked) if self._flying.pop(job_id, None)]
+
+    def _work(self, group: list[Generation]) -> None:
+        """One quantum for the group; all of it is in the same stage."""
+        if not group:
+            return
+        stage, began = group[0].stage, time.perf_counter()
+        if stage is Stage.DENOISE:
+            predictions = self._family.predict([g.sample for g in group])
+            for generation, prediction in zip(group, predictions, strict=True):
+                generation.advance(prediction)
+        elif stage is Stage.ENCODE:
+            group[0].encode(self._family)
+        else:
+            group[0].decode(self._family)
+        if self._family.device.type == "cuda":
+            torch.cuda.synchronize(
+                self._family.device
+            )  # progress is told when it is true, not when it is queued
+        share = (time.perf_counter() - began) / len(group)
+        for generation in group:
+            generation.stage_s[stage.value] = generation.stage_s.get(stage.value, 0.0) + share
+
+    def _after(self, generation: Generation) -> Event:
+        """Say what a generation's turn led to, and put it at the end of the line."""
+        del self._flying[generation.job_id]
+        if generation.stage is Stage.DONE:
+            cost = Cost(dict(generation.stage_s), _peak_memory_bytes(self._family.device))
+            return Completed(generation.job_id, cost, self._family.finish(generation.sample))
+        self._flying[generation.job_id] = generation
+        return Advanced(
+            generation.job_id, generation.stage.value, generation.step, generation.request.num_inference_steps
+        )
+
+
+@contextmanager
+def _memory_errors() -> Iterator[None]:
+    """Turn every way of running out of memory into `OutOfMemory`."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory() from error
+    except RuntimeError as error:
+        # The CPU allocator has no class of its own.
+        if "can't allocate memory" not in str(error):
+            raise
+        raise _out_of_memory() from error
+
+
+def _out_of_memory() -> OutOfMemory:
+    return OutOfMemory("The device ran out of memory; ask for a smaller size or fewer frames.")
+
+
+def _peak_memory_bytes(device: torch.device) -> int:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,59 @@
+"""What the engine reports of its generations, and what they cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from vitascope.errors import VitascopeError
+from vitascope.sampling.trajectory import Streams
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds on the device by stage (encode, denoise, decode), and the peak of memory in bytes.
+
+    The peak is the device's on an accelerator, the whole process's on the CPU; generations in flight together
+    share it.
+    """
+
+    stage_s: dict[str, float]
+    peak_memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """One quantum of work was done: `step` of `num_steps` denoising steps are behind, `stage` comes next."""
+
+    job_id: str
+    stage: str
+    step: int
+    num_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """All frames went to the sink; `latents` are the final ones, as the reference would return them."""
+
+    job_id: str
+    cost: Cost
+    latents: Tensor | Streams = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The generation ended with an error that leaves the engine usable."""
+
+    job_id: str
+    error: VitascopeError
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The device is free of this job."""
+
+    job_id: str
+
+
+Event = Advanced | Completed | Failed | Cancelled

@@ -1,0 +1,35 @@
+"""Which family reads which folder: one line for each diffusers pipeline. A family is imported when it is needed."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol, cast
+
+from vitascope.errors import CheckpointError
+from vitascope.models.checkpoint import INDEX, Checkpoint, Placement
+from vitascope.models.family import Family
+
+# The pipeline class in model_index.json, and the package whose `load` makes the family.
+FAMILIES = {
+    "WanPipeline": "vitascope.models.wan",
+    "WanImageToVideoPipeline": "vitascope.models.wan",
+}
+
+
+class _Load(Protocol):
+    def __call__(self, checkpoint: Checkpoint, placement: Placement) -> Family: ...
+
+
+def load(checkpoint: Checkpoint, placement: Placement) -> Family:
+    """Load a folder with the family that its index asks for.
+
+    Raises:
+        CheckpointError: no family reads it, or it cannot be used.
+
+    """
+    package = FAMILIES.get(checkpoint.pipeline)
+    if package is None:
+        known = ", ".join(sorted(FAMILIES))
+        raise CheckpointError(f"{INDEX} says {checkpoint.pipeline!r}; pipelines known here are {known}.")
+    make = cast("_Load", import_module(package).load)
+    return make(checkpoint, placement)

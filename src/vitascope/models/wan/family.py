@@ -1,0 +1,221 @@
+"""The Wan family: the arithmetic of its loop, on diffusers' networks."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from diffusers.utils.torch_utils import randn_tensor
+from torch import Generator, Tensor
+
+from vitascope.models.checkpoint import Checkpoint, Placement
+from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.wan.card import TEXT_TOKENS, card_of
+from vitascope.models.wan.image import Condition, concatenated_condition, imposed_condition
+from vitascope.models.wan.parts import Expert, WanParts, load_parts
+from vitascope.models.wan.text import Text
+from vitascope.request import GenerationRequest
+from vitascope.sampling.guidance import classifier_free, guides
+from vitascope.sampling.solvers import make_solver
+from vitascope.sampling.trajectory import Streams, Trajectory
+
+# Above this many video tokens the text's keys and values are under a hundredth of a step, while keeping them takes
+# up to a gigabyte a generation on the largest model.
+_KEEP_TEXT_UP_TO_TOKENS = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """What steers one generation; `negative` is None without guidance, `condition` without pictures."""
+
+    positive: Text
+    negative: Text | None
+    image_embeds: Tensor | None = None
+    condition: Condition | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """What a sample's current step runs on: the expert and its guidance."""
+
+    expert: Expert
+    guidance_scale: float
+
+
+class WanFamily:
+    """One loaded Wan checkpoint."""
+
+    def __init__(self, parts: WanParts, checkpoint: Checkpoint, placement: Placement) -> None:
+        self.card = card_of(checkpoint, parts)
+        self.device = placement.device
+        self._dtype = placement.dtype
+        self._parts = parts
+        self._boundary = None
+        if parts.boundary_ratio is not None:
+            self._boundary = parts.boundary_ratio * parts.scheduler.get("num_train_timesteps", 1000)
+
+    def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
+        """Turn prompt and pictures into text embeddings, image tokens and condition latents."""
+        guided = guides(request.guidance_scale)
+        return Conditioning(
+            positive=self._text(request, request.prompt),
+            negative=self._text(request, request.negative_prompt) if guided else None,
+            image_embeds=self._image_embeds(request, media),
+            condition=self._condition(request, media),
+        )
+
+    def begin(
+        self, request: GenerationRequest, conditioning: Conditioning, generator: Generator
+    ) -> Trajectory:
+        """Draw float32 noise of the clip's latent shape, and make a fresh solver."""
+        del conditioning  # no picture changes Wan's noise
+        parts = self._parts
+        shape = parts.vae.latent_shape(request.num_frames, request.height, request.width)
+        noise = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
+        solver = make_solver(
+            parts.scheduler,
+            request.sample_solver,
+            request.num_inference_steps,
+            request.flow_shift,
+            self.device,
+        )
+        return Trajectory({"video": noise}, {"video": solver})
+
+    def batch_key(self, sample: Sample) -> Hashable:
+        """Samples share a pass when expert, shapes and the number of passes agree."""
+        cond: Conditioning = sample.conditioning
+        image_tokens = None if cond.image_embeds is None else cond.image_embeds.shape
+        return (
+            id(self._turn(sample).expert),
+            sample.trajectory.latents["video"].shape,
+            cond.positive.embeds.shape,
+            cond.negative is None,
+            image_tokens,
+            cond.condition is None,
+        )
+
+    def predict(self, samples: Sequence[Sample]) -> list[Streams]:
+        """Predict the flow of each sample, two passes where guided."""
+        turns = [self._turn(s) for s in samples]
+        conds: list[Conditioning] = [s.conditioning for s in samples]
+        hidden = torch.cat([self._model_input(s) for s in samples]).to(self._dtype)
+        timestep = torch.stack([self._timestep(s) for s in samples])
+        image = None
+        if conds[0].image_embeds is not None:
+            image = torch.cat([c.image_embeds for c in conds if c.image_embeds is not None])
+
+        def run(texts: list[Text]) -> list[Tensor]:
+            return list(_forward(turns[0].expert, hidden, timestep, texts, image).split(1))
+
+        cond = run([c.positive for c in conds])
+        if conds[0].negative is None:
+            return [{"video": c} for c in cond]
+        uncond = run([c.negative for c in conds if c.negative is not None])
+        return [
+            {"video": classifier_free(c, u, turn.guidance_scale)}
+            for c, u, turn in zip(cond, uncond, turns, strict=True)
+        ]
+
+    def finish(self, sample: Sample) -> Tensor:
+        """Return the final latents, (1, C, T, H, W), with a given first frame back in its place."""
+        latents = sample.trajectory.latents["video"]
+        condition: Condition | None = sample.conditioning.condition
+        return latents if condition is None else condition.impose(latents)
+
+    def decode(self, sample: Sample) -> Iterator[Chunk]:
+        """Yield the first frame, then four at a time."""
+        for video in self._parts.vae.decode(self.finish(sample)):
+            yield Chunk(to_pixels(video))
+
+    def preview(self, sample: Sample) -> Picture | None:
+        """Sketch the middle frame of the clean estimate."""
+        estimate = sample.trajectory.estimate()
+        return None if estimate is None else self._sketch.draw(estimate)
+
+    @cached_property
+    def _sketch(self) -> Sketch:
+        vae = self._parts.vae
+        return Sketch.fit(vae.encode, spatial=vae.spatial, num_frames=1 + vae.temporal, device=self.device)
+
+    def _text(self, request: GenerationRequest, prompt: str) -> Text:
+        embeds = self._parts.text(prompt, request.max_sequence_length or TEXT_TOKENS)
+        keeps = self._num_tokens(request) <= _KEEP_TEXT_UP_TO_TOKENS
+        return Text(embeds) if keeps else Text(embeds, kept=None)
+
+    def _num_tokens(self, request: GenerationRequest) -> int:
+        _, _, frames, height, width = self._parts.vae.latent_shape(
+            request.num_frames, request.height, request.width
+        )
+        patch = self._parts.expert.network.config.patch_size
+        return (frames // patch[0]) * (height // patch[1]) * (width // patch[2])
+
+    def _image_embeds(self, request: GenerationRequest, media: Media) -> Tensor | None:
+        if request.task == "t2v" or self._parts.image is None:
+            return None
+        return self._parts.image(media) if self._expert(request).network.config.image_dim else None
+
+    def _condition(self, request: GenerationRequest, media: Media) -> Condition | None:
+        if request.task == "t2v":
+            return None
+        make = imposed_condition if self._parts.expand_timesteps else concatenated_condition
+        return make(request, media, self._parts.vae)
+
+    def _expert(self, request: GenerationRequest) -> Expert:
+        parts = self._parts
+        return parts.expert if request.task == "t2v" else parts.picture_expert or parts.expert
+
+    def _turn(self, sample: Sample) -> _Turn:
+        """The expert for the current noise level: above the boundary the first, below it the second."""
+        request, low = sample.request, self._parts.low_noise_expert
+        if self._boundary is None or low is None or sample.trajectory.timestep >= self._boundary:
+            return _Turn(self._expert(request), request.guidance_scale)
+        scale_2 = request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
+        return _Turn(low, scale_2)
+
+    def _model_input(self, sample: Sample) -> Tensor:
+        latents = sample.trajectory.latents["video"]
+        condition: Condition | None = sample.conditioning.condition
+        if condition is None:
+            return latents
+        if condition.free is None:
+            return torch.cat([latents, condition.latents], dim=1)
+        return condition.impose(latents)
+
+    def _timestep(self, sample: Sample) -> Tensor:
+        """A scalar; for Wan 2.2 5B one value a token, 0 where the first frame is given."""
+        trajectory = sample.trajectory
+        if not self._parts.expand_timesteps:
+            return trajectory.timestep
+        condition: Condition | None = sample.conditioning.condition
+        free = torch.ones_like(trajectory.latents["video"]) if condition is None else condition.free
+        assert free is not None  # expand_timesteps conditions impose
+        return (free[0, 0, :, ::2, ::2] * trajectory.timestep).flatten()
+
+
+def _forward(
+    expert: Expert, hidden: Tensor, timestep: Tensor, texts: list[Text], image: Tensor | None
+) -> Tensor:
+    """One pass: (B, C, T, H, W) in, the same of `out_channels` out. A lone sample's text is kept."""
+    kept = texts[0].kept if len(texts) == 1 else None
+    with expert.desk.reading(kept):
+        prediction: Tensor = expert.network(
+            hidden_states=hidden,
+            timestep=timestep,
+            encoder_hidden_states=torch.cat([t.embeds for t in texts]) if len(texts) > 1 else texts[0].embeds,
+            encoder_hidden_states_image=image,
+            return_dict=False,
+        )[0]
+    return prediction
+
+
+def load(checkpoint: Checkpoint, placement: Placement) -> WanFamily:
+    """Load a Wan folder.
+
+    Raises:
+        CheckpointError: the folder cannot be used.
+
+    """
+    return WanFamily(load_parts(checkpoint, placement), checkpoint, placement)
