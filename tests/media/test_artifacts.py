@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vitascope.errors import NotFound
+from vitascope.media.artifacts import STALE_S, FolderArtifacts, content_key
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    return FolderArtifacts(tmp_path / "store")
+
+
+def test_a_committed_file_is_found_under_a_random_key_with_its_size_and_hash(artifacts):
+    with artifacts.new_file("mp4") as pending:
+        pending.path.write_bytes(b"clip")
+        stored = pending.commit()
+    with artifacts.open(stored.key) as file:
+        assert file.read() == b"clip"
+    assert (stored.size_bytes, stored.sha256) == (4, hashlib.sha256(b"clip").hexdigest())
+    assert artifacts.size(stored.key) == 4
+    assert list(artifacts.keys()) == [stored.key]
+    stem, suffix = stored.key.split(".")
+    assert suffix == "mp4"
+    assert len(bytes.fromhex(stem)) == 16
+
+
+def test_keys_do_not_repeat(artifacts):
+    assert artifacts.put(b"same", "bin") != artifacts.put(b"same", "bin")
+
+
+def test_an_uncommitted_file_leaves_nothing(artifacts):
+    with artifacts.new_file("mp4") as pending:
+        pending.path.write_bytes(b"half")
+        assert list(artifacts.keys()) == []
+    assert not pending.path.exists()
+    assert list(artifacts.keys()) == []
+
+
+def test_a_failed_writer_leaves_nothing(artifacts):
+    with pytest.raises(RuntimeError), artifacts.new_file("mp4") as pending:  # noqa: PT012
+        pending.path.write_bytes(b"half")
+        raise RuntimeError
+    assert not pending.path.exists()
+
+
+def test_a_process_that_dies_before_the_rename_shows_nothing_and_is_cleaned_up_after(artifacts):
+    script = (
+        "import os, sys; from pathlib import Path; from vitascope.media.artifacts import FolderArtifacts\n"
+        "with FolderArtifacts(Path(sys.argv[1])).new_file('mp4') as pending:\n"
+        "    pending.path.write_bytes(b'all of it'); os._exit(9)\n"
+    )
+    died = subprocess.run([sys.executable, "-c", script, str(artifacts.root)], timeout=60, check=False)
+    assert died.returncode == 9
+    assert list(artifacts.keys()) == []
+
+    (orphan,) = (artifacts.root / "pending").iterdir()
+    FolderArtifacts(artifacts.root)
+    assert orphan.exists()  # it may be another process's, still writing
+    long_ago = time.time() - STALE_S - 1
+    os.utime(orphan, (long_ago, long_ago))
+    FolderArtifacts(artifacts.root)
+    assert not orphan.exists()
+
+
+def test_equal_content_is_kept_once_under_its_hash(artifacts):
+    key = artifacts.put_content(b"picture", "png")
+    assert key == artifacts.put_content(b"picture", "png") == content_key(b"picture", "png")
+    assert key == hashlib.sha256(b"picture").hexdigest() + ".png"
+    assert list(artifacts.keys()) == [key]
+
+
+def test_delete_removes_and_may_be_repeated(artifacts):
+    key = artifacts.put(b"x", "bin")
+    artifacts.delete(key)
+    artifacts.delete(key)
+    for look_up in (artifacts.open, artifacts.size, artifacts.path):
+        with pytest.raises(NotFound):
+            look_up(key)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../outside.mp4",
+        "/etc/passwd",
+        "",
+        ".",
+        "pending",
+        "a" * 32,
+        "a" * 31 + ".mp4",
+        "A" * 32 + ".mp4",
+        "a" * 32 + ".mp4/../../outside.mp4",
+        "a" * 32 + ".mp4\n",
+        "a" * 32 + ".m p4",
+        "a" * 32 + ".mp4\0",
+        "a" * 48 + ".mp4",
+    ],
+)
+def test_a_name_that_was_not_made_here_never_reaches_the_disk(artifacts, key):
+    (artifacts.root.parent / "outside.mp4").write_bytes(b"secret")
+    for call in (artifacts.open, artifacts.size, artifacts.path, artifacts.delete):
+        with pytest.raises(NotFound) as caught:
+            call(key)
+        assert str(artifacts.root) not in str(caught.value)
+    assert (artifacts.root.parent / "outside.mp4").exists()
+
+
+@pytest.mark.parametrize("suffix", ["", ".mp4", "MP4", "a/b", "x" * 13])
+def test_a_suffix_that_would_make_an_invalid_key_is_refused(artifacts, suffix):
+    with pytest.raises(ValueError, match="suffix"):
+        artifacts.put(b"", suffix)
+
+
+def test_others_on_the_machine_cannot_read_the_store(artifacts):
+    key = artifacts.put(b"private", "bin")
+    assert artifacts.path(key).stat().st_mode & 0o077 == 0
