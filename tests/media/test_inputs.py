@@ -107,6 +107,14 @@ def test_a_bomb_is_refused_by_its_header_alone():
         decode(png_bomb(60_000, 60_000), LIMIT)
 
 
+def test_a_webp_bomb_is_refused_by_its_header_alone():
+    data = bytearray(encode(Image.new("RGBA", (16, 16)), "WEBP", lossless=True, exif=b"Exif\0\0x"))
+    canvas = data.index(b"VP8X") + 12
+    data[canvas : canvas + 6] = (16_382).to_bytes(3, "little") * 2
+    with pytest.raises(InvalidMedia, match="too large; at most 1000000"):
+        decode(bytes(data), LIMIT)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_the_limit_is_exact(kind):
     data = encode(noise(), kind)

@@ -69,6 +69,8 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         return _flatten(ImageOps.exif_transpose(picture))
     except InvalidMedia:
         raise
+    except Image.DecompressionBombError:  # the WebP reader has a limit of its own
+        raise InvalidMedia(f"The picture is too large; at most {max_pixels} pixels are read.") from None
     except _BROKEN:
         raise InvalidMedia("The picture is damaged or cut short and cannot be decoded.") from None
 
