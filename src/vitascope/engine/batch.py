@@ -11,8 +11,8 @@ from vitascope.models.family import Family
 def next_group(waiting: Sequence[Generation], family: Family, max_batch: int) -> list[Generation]:
     """Pick the generation that waited longest, and up to `max_batch` - 1 that may share its forward pass.
 
-    `waiting` is in order of waiting. By default (`max_batch` 1) nothing is shared: a batch changes the order of sums
-    in some kernels, so a clip's bytes would depend on what ran beside it.
+    `waiting` is in order of waiting. By default (`max_batch` 1) nothing is shared: a batch changes the order
+    of sums in some kernels, so a clip's bytes would depend on what ran beside it.
     """
     if not waiting:
         return []

@@ -1,7 +1,8 @@
 """The engine: generations in flight on one device, one quantum of work at a time.
 
-Its driver owns the pace: it starts jobs, calls `tick` as long as the engine is `busy`, and may listen, cancel, preview
-or save between two ticks. Everything runs on the driver's thread; only `cancel` may be called from another.
+Its driver owns the pace: it starts jobs, calls `tick` as long as the engine is `busy`, and may listen,
+cancel, preview or save between two ticks. Everything runs on the driver's thread; only `cancel` may be called
+from another.
 """
 
 from __future__ import annotations
@@ -58,9 +59,9 @@ class Engine:
     ) -> None:
         """Take a job in; the work is done by later ticks.
 
-        `resume` is the state of a snapshot of the same request. `sink` is called on the driver's thread with each
-        chunk of frames in order; it should pass them on (to a queue) rather than encode them, so that the next
-        generation's steps do not wait.
+        `resume` is the state of a snapshot of the same request. `sink` is called on the driver's thread with
+        each chunk of frames in order; it should pass them on (to a queue) rather than encode them, so that
+        the next generation's steps do not wait.
 
         Raises:
             GenerationFailed: a job of that id is in flight already.
@@ -80,8 +81,8 @@ class Engine:
     def tick(self) -> list[Event]:
         """Do one quantum of work (an encode, a denoising step, a decoded chunk) and return what happened.
 
-        An error that the engine knows ends its generations with `Failed`. Any other exception passes through: the
-        caller then asks `drop_current` whose turn it was.
+        An error that the engine knows ends its generations with `Failed`. Any other exception passes through:
+        the caller then asks `drop_current` whose turn it was.
         """
         events: list[Event] = [Cancelled(job_id) for job_id in self._obey_cancels()]
         self._on_device = next_group(list(self._flying.values()), self._family, self._max_batch)
@@ -93,7 +94,7 @@ class Engine:
         return events + [self._after(g) for g in self._on_device]
 
     def drop_current(self) -> list[str]:
-        """Forget the generations whose turn the last tick was, free their memory, and return their job ids."""
+        """Forget the generations whose turn it was in the last tick, and return their job ids."""
         dropped = [g.job_id for g in self._on_device]
         for job_id in dropped:
             self._flying.pop(job_id, None)
@@ -103,7 +104,7 @@ class Engine:
         return dropped
 
     def snapshot(self, job_id: str) -> Snapshot | None:
-        """Save a job's whole state at this step boundary; None before its first step or if it is not in flight."""
+        """Save a job's whole state at this step boundary; None before its first step or if not in flight."""
         generation = self._flying.get(job_id)
         return None if generation is None else generation.save()
 

@@ -123,7 +123,7 @@ def _opened(state: bytes, request: GenerationRequest) -> dict[str, torch.Tensor]
     """
     try:
         header = json.loads(state[8 : 8 + int.from_bytes(state[:8], "little")])["__metadata__"]
-        tensors = load(state)
+        tensors: dict[str, torch.Tensor] = load(state)
     except (SafetensorError, ValueError, KeyError) as error:
         raise GenerationFailed("The saved state is damaged; the job has to start anew.") from error
     if header != {"format": _FORMAT, "request": _fingerprint(request)}:

@@ -24,8 +24,8 @@ def load_family(
 ) -> Family:
     """Load a model folder, or download one from the hub first.
 
-    `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator and
-    float32 on the CPU unless said. The VAE always runs in float32.
+    `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
+    and float32 on the CPU unless said. The VAE always runs in float32.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -52,7 +52,8 @@ def pick_device(device: str) -> torch.device:
     where = torch.device(device)
     if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise ConfigurationError(
-            f"device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA devices; use cpu or auto."
+            f"device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "
+            "use cpu or auto."
         )
     return where
 

@@ -1,7 +1,7 @@
 """A model folder in diffusers' layout: what it holds, and its networks, loaded from safetensors only.
 
-Whatever is wrong with a folder is one `CheckpointError` that names the file and, where known, the tensor. No code
-from a folder is ever run: each family lists the classes it accepts.
+Whatever is wrong with a folder is one `CheckpointError` that names the file and, where known, the tensor. No
+code from a folder is ever run: each family lists the classes it accepts.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SHA256_HEX_DIGITS = 64
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where networks go: their device, the dtype of the big ones, and that of the VAE (which needs more bits)."""
+    """Where networks go, the dtype of the big ones, and that of the VAE, which needs more bits."""
 
     device: torch.device
     dtype: torch.dtype
@@ -94,7 +94,8 @@ class Checkpoint:
         """Load one diffusers or transformers network for inference, every weight accounted for.
 
         Raises:
-            CheckpointError: a file that is missing or damaged, or a tensor that is missing or of another shape.
+            CheckpointError: a file that is missing or damaged, or a tensor that is missing or of another
+            shape.
 
         """
         for file in self.weights(part):
@@ -214,7 +215,7 @@ def _check_complete(part: str, info: Mapping[str, Any]) -> None:
     if mismatched:
         name, stored, expected = mismatched[0][:3]
         raise CheckpointError(
-            f"{part}: tensor {name!r} has shape {tuple(stored)} in the file and {tuple(expected)} by config.json."
+            f"{part}: tensor {name!r} is {tuple(stored)} in the file and {tuple(expected)} by config.json."
         )
     missing = sorted(info["missing_keys"])
     if missing:

@@ -24,9 +24,9 @@ def to_pixels(video: Tensor) -> Pixels:
 class Sketch:
     """A linear map from one latent position's channels to the `grid` x `grid` colours that it covers.
 
-    Fitted once by ridge regression: a few generated pictures (soft colour fields with hard-edged boxes) go through the
-    VAE's encoder, and each latent is matched with the mean colours of its patch. Drawing is then one small
-    matrix product, far below a step's cost and without the decoder.
+    Fitted once by ridge regression: a few generated pictures (soft colour fields with hard-edged boxes) go
+    through the VAE's encoder, and each latent is matched with the mean colours of its patch. Drawing is then
+    one small matrix product, far below a step's cost and without the decoder.
     """
 
     def __init__(self, weight: Tensor, grid: int) -> None:
@@ -39,7 +39,8 @@ class Sketch:
     ) -> Sketch:
         """Fit to a VAE: `encode` maps (1, 3, T, H, W) in -1..1 to the latents that the model denoises.
 
-        `spatial` is how many pixels a latent covers in height and width; `num_frames` pixels make two latent frames.
+        `spatial` is how many pixels a latent covers in height and width; `num_frames` pixels make two latent
+        frames.
         """
         grid = max(spatial // 4, 1)
         rows, colours = [], []
@@ -61,7 +62,8 @@ class Sketch:
         frame = latents[0, :, latents.shape[2] // 2].permute(1, 2, 0).float()  # (h, w, C)
         patches = _with_bias(frame) @ self._weight  # (h, w, 3gg)
         picture = functional.pixel_shuffle(patches.permute(2, 0, 1)[None], self._grid)  # (1, 3, hg, wg)
-        return to_pixels(picture[:, :, None])[0]
+        drawn: Picture = to_pixels(picture[:, :, None])[0]
+        return drawn
 
 
 def _with_bias(x: Tensor) -> Tensor:
@@ -69,7 +71,7 @@ def _with_bias(x: Tensor) -> Tensor:
 
 
 def _training_picture(seed: int, size: int) -> Tensor:
-    """A soft field of colours with a few flat boxes on it, (1, 3, size, size) in -1..1."""
+    """Paint a soft field of colours with a few flat boxes on it, (1, 3, size, size) in -1..1."""
     rng = np.random.default_rng(seed)
     field = torch.from_numpy(rng.uniform(-1, 1, (1, 3, 4, 4)).astype(np.float32))
     picture = functional.interpolate(field, size=(size, size), mode="bilinear", align_corners=True)

@@ -1,4 +1,7 @@
-"""Which family reads which folder: one line for each diffusers pipeline. A family is imported when it is needed."""
+"""Which family reads which folder: one line for each diffusers pipeline.
+
+A family is imported when it is needed.
+"""
 
 from __future__ import annotations
 

@@ -110,7 +110,7 @@ def native_solver(config: Mapping[str, Any]) -> str:
     if name not in NAMES:
         known = ", ".join(sorted(NAMES))
         raise CheckpointError(
-            f"scheduler/scheduler_config.json asks for {name!r}; flow-matching schedulers known here are {known}."
+            f"scheduler/scheduler_config.json asks for {name!r}; schedulers known here are {known}."
         )
     return NAMES[name]
 
@@ -129,8 +129,8 @@ def make_solver(
 ) -> FlowSolver:
     """Make a fresh solver for one stream of one generation.
 
-    `config` is the checkpoint's scheduler_config.json. Its own class is built from it as diffusers does; another
-    `name` (one of `SOLVERS`) takes only the length of the schedule and the shift from it.
+    `config` is the checkpoint's scheduler_config.json. Its own class is built from it as diffusers does;
+    another `name` (one of `SOLVERS`) takes only the length of the schedule and the shift from it.
     """
     native = native_solver(config)
     name = name or native

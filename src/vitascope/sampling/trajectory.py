@@ -74,7 +74,7 @@ class Trajectory:
         self.step += 1
 
     def estimate(self, stream: str = "video") -> Tensor | None:
-        """Return the clean latents that the last step's prediction points to; None before a step was taken."""
+        """Return the clean latents that the last step's prediction points to; None before the first step."""
         if self._last is None:
             return None
         look = self._last

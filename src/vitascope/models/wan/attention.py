@@ -1,7 +1,7 @@
 """Cross-attention that computes the text's keys and values once for a generation instead of at every step.
 
-It replaces modules of one transformer instance, never of a class, and computes what diffusers computes, in the
-same order: results are equal to the bit.
+It replaces modules of one transformer instance, never of a class, and computes what diffusers computes, in
+the same order: results are equal to the bit.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class KeptTextProjection(nn.Module):
 
     def forward(self, caption: Tensor) -> Tensor:
         """Embed (B, L, text_dim) as (B, L, dim)."""
-        return self._desk.get(self, lambda: self.linear_2(self.act_1(self.linear_1(caption))))
+        embedded: Tensor = self._desk.get(self, lambda: self.linear_2(self.act_1(self.linear_1(caption))))
+        return embedded
 
 
 class KeptCrossAttention:
@@ -96,12 +97,13 @@ def _keys_and_values(attn: Any, context: Tensor) -> tuple[KeyValue, KeyValue | N
 
 
 def _heads(attn: Any, key: Tensor, value: Tensor) -> KeyValue:
-    return key.unflatten(2, (attn.heads, -1)), value.unflatten(2, (attn.heads, -1))
+    shape = (*key.shape[:2], attn.heads, -1)
+    return key.view(shape), value.view(shape)
 
 
 def _attend(query: Tensor, kv: KeyValue) -> Tensor:
-    attended: Tensor = dispatch_attention_fn(query, *kv, attn_mask=None, dropout_p=0.0, is_causal=False)
-    return attended.flatten(2, 3).type_as(query)
+    attended = dispatch_attention_fn(query, *kv, attn_mask=None, dropout_p=0.0, is_causal=False)
+    return attended.flatten(2, 3).type_as(query)  # type: ignore[no-any-return]
 
 
 def keep_text(transformer: Any) -> Desk:

@@ -53,8 +53,8 @@ def _rules(parts: WanParts) -> Rules:
     config, vae = parts.expert.network.config, parts.vae
     frames_per_patch, *patch = config.patch_size
     multiple = vae.spatial * math.lcm(*patch)
-    # Rotary positions end at rope_max_seq_len patches along each axis; a side is longest when the other is one
-    # multiple.
+    # Rotary positions end at rope_max_seq_len patches along each axis; a side is longest when the other is
+    # one multiple.
     longest = config.rope_max_seq_len
     return Rules(
         size_multiple=multiple,

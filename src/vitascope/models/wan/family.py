@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,8 +23,8 @@ from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.solvers import make_solver
 from vitascope.sampling.trajectory import Streams, Trajectory
 
-# Above this many video tokens the text's keys and values are under a hundredth of a step, while keeping them takes
-# up to a gigabyte a generation on the largest model.
+# Above this many video tokens the text's keys and values are under a hundredth of a step, while keeping them
+# takes up to a gigabyte a generation on the largest model.
 _KEEP_TEXT_UP_TO_TOKENS = 8192
 
 
@@ -85,7 +86,7 @@ class WanFamily:
         return Trajectory({"video": noise}, {"video": solver})
 
     def batch_key(self, sample: Sample) -> Hashable:
-        """Samples share a pass when expert, shapes and the number of passes agree."""
+        """Let samples share a pass when expert, shapes and the number of passes agree."""
         cond: Conditioning = sample.conditioning
         image_tokens = None if cond.image_embeds is None else cond.image_embeds.shape
         return (
@@ -108,7 +109,8 @@ class WanFamily:
             image = torch.cat([c.image_embeds for c in conds if c.image_embeds is not None])
 
         def run(texts: list[Text]) -> list[Tensor]:
-            return list(_forward(turns[0].expert, hidden, timestep, texts, image).split(1))
+            prediction = _forward(turns[0].expert, hidden, timestep, texts, image)
+            return [prediction[i : i + 1] for i in range(len(texts))]
 
         cond = run([c.positive for c in conds])
         if conds[0].negative is None:
@@ -150,7 +152,8 @@ class WanFamily:
             request.num_frames, request.height, request.width
         )
         patch = self._parts.expert.network.config.patch_size
-        return (frames // patch[0]) * (height // patch[1]) * (width // patch[2])
+        tokens: int = frames * height * width // math.prod(patch)
+        return tokens
 
     def _image_embeds(self, request: GenerationRequest, media: Media) -> Tensor | None:
         if request.task == "t2v" or self._parts.image is None:
@@ -168,7 +171,7 @@ class WanFamily:
         return parts.expert if request.task == "t2v" else parts.picture_expert or parts.expert
 
     def _turn(self, sample: Sample) -> _Turn:
-        """The expert for the current noise level: above the boundary the first, below it the second."""
+        """Pick the expert for the current noise level: above the boundary the first, below it the second."""
         request, low = sample.request, self._parts.low_noise_expert
         if self._boundary is None or low is None or sample.trajectory.timestep >= self._boundary:
             return _Turn(self._expert(request), request.guidance_scale)
@@ -185,7 +188,7 @@ class WanFamily:
         return condition.impose(latents)
 
     def _timestep(self, sample: Sample) -> Tensor:
-        """A scalar; for Wan 2.2 5B one value a token, 0 where the first frame is given."""
+        """Return a scalar; for Wan 2.2 5B one value a token, 0 where the first frame is given."""
         trajectory = sample.trajectory
         if not self._parts.expand_timesteps:
             return trajectory.timestep

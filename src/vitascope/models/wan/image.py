@@ -1,4 +1,4 @@
-"""Wan's pictures: first and last frame as condition latents with a mask, and as CLIP tokens where the model reads them."""
+"""Wan's pictures: condition latents with a mask, and CLIP tokens for the models that read them."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class ImageEncoder:
 class Condition:
     """What the pictures put beside or into the latents.
 
-    Concatenated: `latents` is (1, 4 + C, T, H, W), mask first. Imposed (Wan 2.2 5B): `latents` is (1, C, 1, H, W) and
-    takes the place of the first latent frame wherever `free`, (1, 1, T, H, W), is 0.
+    Concatenated: `latents` is (1, 4 + C, T, H, W), mask first. Imposed (Wan 2.2 5B): `latents` is (1, C, 1,
+    H, W) and takes the place of the first latent frame wherever `free`, (1, 1, T, H, W), is 0.
     """
 
     latents: Tensor
@@ -70,7 +70,7 @@ def imposed_condition(request: GenerationRequest, media: Media, vae: WanVae) -> 
 
 
 def _mask(latents: Tensor, num_frames: int, temporal: int, *, has_last: bool) -> Tensor:
-    """Return (1, temporal, T', H', W'): 1 where a pixel frame is given; the first frame fills its whole group."""
+    """Return (1, temporal, T', H', W'): 1 where a frame is given; the first one fills its whole group."""
     _, _, latent_frames, height, width = latents.shape
     given = latents.new_zeros(num_frames + temporal - 1)
     given[:temporal] = 1

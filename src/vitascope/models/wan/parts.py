@@ -29,7 +29,8 @@ _TOKENIZERS = {
     "TokenizersBackend": PreTrainedTokenizerFast,
     "PreTrainedTokenizerFast": PreTrainedTokenizerFast,
 }
-# The Pillow one on every machine: torchvision's resizes a little differently, and may or may not be installed.
+# The Pillow one on every machine: torchvision's resizes a little differently, and may or may not be
+# installed.
 _IMAGE_PROCESSORS = {
     "CLIPImageProcessor": CLIPImageProcessorPil,
     "CLIPImageProcessorPil": CLIPImageProcessorPil,
@@ -50,7 +51,7 @@ class Expert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WanParts:
-    """A loaded folder. `boundary_ratio` parts two experts (Wan 2.2 A14B); `expand_timesteps` is Wan 2.2 5B's way."""
+    """A loaded folder; `boundary_ratio` parts Wan 2.2 A14B's experts, `expand_timesteps` is Wan 2.2 5B's."""
 
     text: TextEncoder
     vae: WanVae
@@ -130,7 +131,7 @@ def _check_fit(parts: WanParts) -> None:
     config, channels = parts.expert.network.config, parts.vae.channels
     if config.out_channels != channels:
         raise CheckpointError(
-            f"transformer/config.json makes {config.out_channels} latent channels; vae/config.json has {channels}."
+            f"transformer/config.json makes {config.out_channels} channels; vae/config.json has {channels}."
         )
     if config.image_dim is not None and parts.image is None:
         raise CheckpointError("The transformer reads image tokens, but the folder has no image_encoder.")

@@ -1,7 +1,7 @@
 """Wan's text: prompt cleaning, the UMT5 encoder and its cache, and what a transformer makes of a text once.
 
-Keys and values of the text, and its embedding, are the same at every step of a generation; they are computed in the
-first step and kept, where that pays.
+Keys and values of the text, and its embedding, are the same at every step of a generation; they are computed
+in the first step and kept, where that pays.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Wan's VAE: latents in the model's own scale, decoding frame by frame, and a faster convolution on the CPU."""
+"""Wan's VAE: latents in the model's own scale, decoding by frames, and a faster convolution on the CPU."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class WanVae:
     def encode(self, video: Tensor) -> Tensor:
         """Encode (1, 3, T, H, W) in -1..1 to normalised float32 latents; the mode of the posterior."""
         posterior = self.vae.encode(video.to(self.vae.device, self.vae.dtype)).latent_dist
-        return (posterior.mode().float() - self._mean) * self._inverse_std
+        latents: Tensor = (posterior.mode().float() - self._mean) * self._inverse_std
+        return latents
 
     def decode(self, latents: Tensor) -> Iterator[Tensor]:
         """Yield (1, 3, T, H, W) in -1..1, one latent frame after another: 1 frame, then `temporal` at a time.
@@ -55,14 +56,14 @@ class WanVae:
 def use_fast_convolutions(vae: Any) -> None:
     """Send the decoder's 3-D convolutions on the CPU to oneDNN, which PyTorch does only for large ones.
 
-    Several times faster at small sizes; sums run in another order, so that pixels differ by about 1e-5 of their
-    range. The encoder is left alone: condition latents stay equal to the reference's to the bit.
+    Several times faster at small sizes; sums run in another order, so that pixels differ by about 1e-5 of
+    their range. The encoder is left alone: condition latents stay equal to the reference's to the bit.
     """
-    if vae.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if vae.device.type != "cpu" or not torch.backends.mkldnn.enabled:
         return
     for module in (*vae.decoder.modules(), vae.post_quant_conv):
         if isinstance(module, nn.Conv3d) and module.padding_mode == "zeros":
-            module._conv_forward = MethodType(_onednn_forward, module)  # type: ignore[method-assign]  # noqa: SLF001
+            vars(module)["_conv_forward"] = MethodType(_onednn_forward, module)
 
 
 def _onednn_forward(conv: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

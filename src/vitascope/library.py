@@ -1,0 +1,211 @@
+"""The public Python API, on the same engine as the server: load a model, generate, get frames, save.
+
+import vitascope
+model = vitascope.load()
+clip = model.generate("a red circle moving right on a blue background", seed=1)
+clip.save("circle.mp4")
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vitascope.card import WISH_FIELDS, ModelCard, Wish, prompt_warnings, resolve
+from vitascope.config import BUNDLED_MODEL, nearest
+from vitascope.engine.engine import Engine
+from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
+from vitascope.engine.load import load_family
+from vitascope.errors import GenerationFailed, InvalidMedia, UnknownField
+from vitascope.media.inputs import decode
+from vitascope.media.provenance import describe
+from vitascope.media.video import VideoWriter
+from vitascope.models.family import Chunk, Media, Picture, Pixels
+from vitascope.request import GenerationRequest
+from vitascope.sampling.trajectory import Streams
+
+ImageInput = Image.Image | np.ndarray[Any, Any] | str | Path
+OnProgress = Callable[[Advanced], None]
+
+_MAX_INPUT_PIXELS = 100_000_000
+_PICTURE_FIELDS = {"first_frame": "image", "last_frame": "last_image"}
+_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name != "prompt"] + ["on_progress"]
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A finished clip. `frames` are uint8 (T, H, W, 3), RGB; `latents` the final ones, before decoding."""
+
+    frames: Pixels = field(repr=False)
+    request: GenerationRequest
+    card: ModelCard = field(repr=False)
+    latents: Tensor | Streams = field(repr=False)
+    stats: Cost
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def fps(self) -> float:
+        """Frames a second."""
+        return self.request.fps
+
+    @property
+    def seed(self) -> int:
+        """The seed that makes this clip again."""
+        return self.request.seed
+
+    def save(self, path: str | Path) -> Path:
+        """Write an MP4 (H.264) that carries the request and the model's identity; return its path."""
+        path = Path(path)
+        height, width = self.frames.shape[1:3]
+        with VideoWriter(
+            path,
+            width=width,
+            height=height,
+            fps=self.fps,
+            title=self.request.prompt,
+            metadata=describe(self.request, self.card),
+        ) as writer:
+            writer.write(self.frames)
+        return path
+
+
+class Model:
+    """A loaded model. `card` says what it can do: tasks, native values, rules."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @property
+    def card(self) -> ModelCard:
+        """What the model can do."""
+        return self._engine.card
+
+    def generate(
+        self,
+        prompt: str,
+        *,
+        image: ImageInput | None = None,
+        last_image: ImageInput | None = None,
+        on_progress: OnProgress | None = None,
+        **wishes: Any,
+    ) -> Clip:
+        """Make one clip.
+
+        `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
+        (H, W, 3). Further keywords, each the model's native value unless given: `seed` (random), `height`,
+        `width`, `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
+        `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`. `on_progress` is called after
+        each quantum of work.
+
+        Raises:
+            UnknownField: a keyword that nobody knows.
+            InvalidRequest: a value that the model cannot do; the message says what would do.
+            OutOfMemory: the clip is too large for the device.
+
+        """
+        for name in wishes:
+            if name not in _KEYWORDS:
+                raise UnknownField(f"generate() has no {name!r}{nearest(name, _KEYWORDS)}", param=name)
+        media = Media(_picture(image, "image"), _picture(last_image, "last_image"))
+        wish = Wish(
+            prompt=prompt, first_frame=_key(media.first_frame), last_frame=_key(media.last_frame), **wishes
+        )
+        request = resolve(wish, self.card)
+        chunks: list[Pixels] = []
+        done = self._run(request, media, lambda chunk: chunks.append(_frames(chunk)), on_progress)
+        return Clip(
+            frames=np.concatenate(chunks),
+            request=request,
+            card=self.card,
+            latents=done.latents,
+            stats=done.cost,
+            warnings=tuple(prompt_warnings(prompt, self.card)),
+        )
+
+    def _run(
+        self,
+        request: GenerationRequest,
+        media: Media,
+        sink: Callable[[Chunk], None],
+        on_progress: OnProgress | None,
+    ) -> Completed:
+        job_id = "library"
+        self._engine.start(job_id, request, media, sink=sink)
+        try:
+            while self._engine.busy:
+                for event in self._engine.tick():
+                    done = _seen(event, on_progress)
+                    if done is not None:
+                        return done
+        finally:
+            self._engine.park(job_id)  # whatever stopped it, an interrupt too, the next call starts afresh
+        raise GenerationFailed("The engine stopped before the clip was done.")
+
+
+def load(
+    path: str | Path | None = None,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    num_threads: int | None = None,
+) -> Model:
+    """Load a model: the bundled one, a diffusers folder, or a hub id (owner/name).
+
+    `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `num_threads` sets how many
+    CPU threads PyTorch uses in this process.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be used.
+        ConfigurationError: a device or dtype that is not known or not there.
+
+    """
+    if num_threads is not None:
+        torch.set_num_threads(num_threads)
+    return Model(Engine(load_family(path or BUNDLED_MODEL, device=device, dtype=dtype)))
+
+
+def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:
+    if isinstance(event, Failed):
+        raise event.error
+    if isinstance(event, Advanced) and on_progress is not None:
+        on_progress(event)
+    return event if isinstance(event, Completed) else None
+
+
+def _frames(chunk: Chunk) -> Pixels:
+    return chunk.frames
+
+
+def _picture(image: ImageInput | None, param: str) -> Picture | None:
+    """Decode a picture to uint8 (H, W, 3)."""
+    if image is None:
+        return None
+    if isinstance(image, str | Path):
+        image = _read(Path(image), param)
+    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
+    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
+        raise InvalidMedia(
+            f"{param} is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 3).",
+            param=param,
+        )
+    return array
+
+
+def _read(path: Path, param: str) -> Image.Image:
+    try:
+        return decode(path.read_bytes(), _MAX_INPUT_PIXELS)
+    except OSError as error:
+        raise InvalidMedia(f"{param}: {path} cannot be read ({error.strerror}).", param=param) from None
+
+
+def _key(picture: Picture | None) -> str | None:
+    """Name a picture by its content, so that the request tells which one it was."""
+    return None if picture is None else hashlib.sha256(picture.tobytes()).hexdigest()
