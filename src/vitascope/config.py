@@ -72,6 +72,16 @@ class Settings(BaseModel):
     log_json: bool = Field(False, description="Write log lines as JSON.")
 
     @property
+    def artifacts_dir(self) -> Path:
+        """Where pictures, checkpoints and clips are kept."""
+        return self.data_dir / "artifacts"
+
+    @property
+    def database_url(self) -> str:
+        """Where jobs are kept."""
+        return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
+
+    @property
     def loopback(self) -> bool:
         """Whether only this machine can reach the server."""
         if self.host == "localhost":

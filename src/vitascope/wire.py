@@ -46,12 +46,13 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Generate(Message, frozen=True, kw_only=True):
-    """Make one clip. `token` fences this claim; `resume_key` names a checkpoint to go on from."""
+    """Make one clip. `token` fences this claim; `resume_key` names a checkpoint, of `resume_step` steps."""
 
     job_id: str
     token: int
     request: GenerationRequest
     resume_key: str | None = None
+    resume_step: int = 0
 
 
 class Cancel(Message, frozen=True, kw_only=True):

@@ -94,6 +94,7 @@ class Dispatcher:
         self._dirty = asyncio.Event()
         self._stopping = False
         self.load_failure: LoadFailed | None = None
+        self.hopeless = asyncio.Event()  # no model was ever loaded, and loading it failed
 
     # ---- what the api asks
 
@@ -184,6 +185,7 @@ class Dispatcher:
             token=claimed.claim.token,
             request=claimed.request,
             resume_key=claimed.claim.resume_key,
+            resume_step=claimed.claim.resume_step,
         )
         self._workers.send(worker, command)
         if self._previews.wanted(job.id):
@@ -222,6 +224,8 @@ class Dispatcher:
             case LoadFailed():
                 log.error("%s cannot load its model: %s", worker, event.message)
                 self.load_failure = event
+                if not self._roster.cards:
+                    self.hopeless.set()
             case Lost():
                 await self._lose(worker)
             case Preview():

@@ -89,7 +89,7 @@ class WorkerProcess:
 
 async def _write_settings(process: asyncio.subprocess.Process, settings: Settings) -> None:
     """Hand over the settings on stdin, without the key that clients send: a worker has no use for it."""
-    assert process.stdin is not None  # noqa: S101  # asked for with PIPE
+    assert process.stdin is not None  # asked for with PIPE
     process.stdin.write(settings.model_dump_json(exclude={"api_key"}).encode())
     process.stdin.close()
     try:

@@ -1,0 +1,295 @@
+"""The worker's loop: drives the engine tick by tick; between two ticks it listens, reports, previews and saves.
+
+Encoding and saving run in threads beside the device. Whatever goes wrong in a generation ends that generation
+alone: the broad `except` of this file turns it into `wire.Failed` with a message that gives nothing away.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Protocol
+
+from vitascope import wire
+from vitascope.engine import events
+from vitascope.engine.engine import Engine
+from vitascope.engine.generation import Stage
+from vitascope.errors import GenerationFailed, NotFound, VitascopeError
+from vitascope.media.artifacts import Artifacts
+from vitascope.media.inputs import load_picture
+from vitascope.media.previews import to_webp
+from vitascope.models.family import Media
+from vitascope.request import GenerationRequest
+from vitascope.wire import StoredFile
+from vitascope.worker.recording import Abandoned, Clip, Recording
+
+PREVIEW_INTERVAL_S = 0.25
+THREADS = 3  # two clips being encoded, one state being saved
+STATE_SUFFIX = "safetensors"
+FAILED_INSIDE = "The generation failed inside the engine; the server's log says why."
+
+log = logging.getLogger(__name__)
+
+
+class Line(Protocol):
+    """What the loop needs of its channel."""
+
+    def take(self, *, wait: bool) -> list[wire.Command]:
+        """Return the commands that have come; with `wait` at least one."""
+
+    def send(self, event: wire.Event) -> None:
+        """Send an event, from any thread."""
+
+
+def _nothing() -> Future[str]:
+    done: Future[str] = Future()
+    done.set_result("")
+    return done
+
+
+@dataclass(slots=True)
+class Task:
+    """One job in this worker's hands. `saved` is the last checkpoint, being written or written."""
+
+    command: wire.Generate
+    recording: Recording
+    resuming: bool = False
+    previewed_at: float = -math.inf
+    saved_at: float = field(default_factory=time.monotonic)
+    saved: Future[str] = field(default_factory=_nothing)
+
+    @property
+    def job_id(self) -> str:
+        """Whose task it is."""
+        return self.command.job_id
+
+    @property
+    def token(self) -> int:
+        """The claim under which every report is made."""
+        return self.command.token
+
+
+class Loop:
+    """One engine's driver. `run` returns after a `Shutdown`, when everything is parked or finished."""
+
+    def __init__(
+        self, engine: Engine, line: Line, artifacts: Artifacts, *, checkpoint_interval_s: float
+    ) -> None:
+        self._engine = engine
+        self._line = line
+        self._artifacts = artifacts
+        self._checkpoint_interval_s = checkpoint_interval_s
+        self._tasks: dict[str, Task] = {}  # on the device
+        self._finishing: dict[str, Task] = {}  # off it, being encoded
+        self._watched: set[str] = set()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
+        self._stopping = False
+
+    def run(self) -> None:
+        """Work until told to stop."""
+        while not self._stopping:
+            for command in self._line.take(wait=not self._engine.busy):
+                self._obey(command)
+            if self._engine.busy and not self._stopping:
+                self._guard(self._tick, self._engine.drop_current)
+        for task in list(self._tasks.values()):
+            self._park(task)
+        self._threads.shutdown(wait=True)
+
+    def _guard(self, work: Callable[[], None], whose: Callable[[], Sequence[str]]) -> None:
+        """Work for some generations; what goes wrong ends these and no others."""
+        try:
+            work()
+        except Exception as error:  # noqa: BLE001  # the one place where a bug becomes a failed job
+            for job_id in whose():
+                self._fail(job_id, error)
+
+    # ---- commands
+
+    def _obey(self, command: wire.Command) -> None:
+        match command:
+            case wire.Generate():
+                self._guard(partial(self._start, command), lambda: [command.job_id])
+            case wire.Cancel():
+                self._cancel(command)
+            case wire.WatchPreview():
+                (self._watched.add if command.enabled else self._watched.discard)(command.job_id)
+            case wire.Shutdown():
+                self._stopping = True
+
+    def _start(self, command: wire.Generate) -> None:
+        clip = Clip(command.request, self._engine.card)
+        task = Task(command, Recording(clip, self._artifacts, self._threads))
+        self._tasks[command.job_id] = task
+        self._begin(task, self._read_state(command))
+
+    def _begin(self, task: Task, state: bytes | None) -> None:
+        command, step = task.command, 0 if state is None else task.command.resume_step
+        task.resuming = state is not None
+        self._engine.start(
+            task.job_id,
+            command.request,
+            self._media(command.request),
+            resume=state,
+            sink=task.recording.add,
+        )
+        self._line.send(wire.Started(job_id=task.job_id, token=task.token, step=step))
+        self._report(task, Stage.ENCODE, step)
+
+    def _read_state(self, command: wire.Generate) -> bytes | None:
+        if command.resume_key is None:
+            return None
+        try:
+            with self._artifacts.open(command.resume_key) as file:
+                return file.read()
+        except (NotFound, OSError):
+            log.warning("%s starts anew: its saved state is gone", command.job_id)
+            return None
+
+    def _media(self, request: GenerationRequest) -> Media:
+        keys = request.first_frame, request.last_frame
+        return Media(*(None if key is None else load_picture(self._artifacts, key) for key in keys))
+
+    def _cancel(self, command: wire.Cancel) -> None:
+        task = self._tasks.get(command.job_id) or self._finishing.get(command.job_id)
+        if task is not None and task.token == command.token:  # else the event that overtook it is on its way
+            task.recording.abandon()
+            self._engine.cancel(command.job_id)
+
+    # ---- events
+
+    def _tick(self) -> None:
+        for event in self._engine.tick():
+            self._guard(partial(self._hear, event), partial(_one, event.job_id))
+
+    def _hear(self, event: events.Event) -> None:
+        task = self._tasks.get(event.job_id)
+        match event:
+            case _ if task is None:
+                return  # it failed outside the engine and was cancelled there
+            case events.Advanced():
+                self._advance(task, event)
+            case events.Completed():
+                self._complete(task, event.cost)
+            case events.Cancelled():
+                self._release(task)
+                self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
+            case events.Failed():
+                self._fail_or_restart(task, event.error)
+
+    def _advance(self, task: Task, event: events.Advanced) -> None:
+        task.resuming = False
+        self._report(task, event.stage, event.step)
+        if event.stage != Stage.DENOISE:
+            return
+        now = time.monotonic()
+        if task.job_id in self._watched and now - task.previewed_at >= PREVIEW_INTERVAL_S:
+            task.previewed_at = now
+            self._preview(task, event.step)
+        if now - task.saved_at >= self._checkpoint_interval_s and task.saved.done():
+            task.saved_at = now
+            self._save(task)
+
+    def _report(self, task: Task, stage: str, step: int) -> None:
+        total = task.command.request.num_inference_steps
+        self._line.send(
+            wire.Progress(job_id=task.job_id, token=task.token, stage=stage, step=step, num_steps=total)
+        )
+
+    def _preview(self, task: Task, step: int) -> None:
+        picture = self._engine.preview(task.job_id)
+        if picture is not None:
+            self._line.send(wire.Preview(job_id=task.job_id, step=step, image=to_webp(picture)))
+
+    def _complete(self, task: Task, cost: events.Cost) -> None:
+        """Free the device; the file comes later, from a thread."""
+        self._release(task)
+        self._finishing[task.job_id] = task
+        self._report(task, "finish", task.command.request.num_inference_steps)
+        task.recording.end().add_done_callback(partial(self._recorded, task, cost, time.perf_counter()))
+
+    def _recorded(self, task: Task, cost: events.Cost, began: float, file: Future[StoredFile]) -> None:
+        del self._finishing[task.job_id]
+        error = file.exception()
+        if error is None:
+            stage_s = cost.stage_s | {"finish": time.perf_counter() - began}
+            steps = task.command.request.num_inference_steps
+            stats = wire.Stats(
+                stage_s=stage_s, peak_memory_bytes=cost.peak_memory_bytes, num_inference_steps=steps
+            )
+            self._line.send(
+                wire.Finished(job_id=task.job_id, token=task.token, files=(file.result(),), stats=stats)
+            )
+        elif isinstance(error, Abandoned):
+            self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
+        else:
+            self._line.send(_failed(task, error))
+
+    def _release(self, task: Task) -> None:
+        del self._tasks[task.job_id]
+        self._watched.discard(task.job_id)
+
+    # ---- failures
+
+    def _fail_or_restart(self, task: Task, error: VitascopeError) -> None:
+        """End a job, unless it was its saved state that was of no use: then it starts anew."""
+        if task.resuming and isinstance(error, GenerationFailed):
+            log.warning("%s starts anew: %s", task.job_id, error)
+            self._begin(task, None)
+        else:
+            self._fail(task.job_id, error)
+
+    def _fail(self, job_id: str, error: BaseException) -> None:
+        self._engine.cancel(job_id)  # if it failed outside the engine
+        task = self._tasks.get(job_id)
+        if task is not None:
+            task.recording.abandon()
+            self._release(task)
+            self._line.send(_failed(task, error))
+
+    # ---- saved states
+
+    def _save(self, task: Task) -> None:
+        """Write a checkpoint, beside the device."""
+        snapshot = self._engine.snapshot(task.job_id)
+        if snapshot is not None:
+            task.saved = self._threads.submit(self._artifacts.put, snapshot.state, STATE_SUFFIX)
+            task.saved.add_done_callback(partial(self._saved, task, snapshot.step))
+
+    def _saved(self, task: Task, step: int, key: Future[str]) -> None:
+        if key.exception() is not None:  # the job goes on; it would have farther to go back
+            log.warning("%s: its state could not be saved: %s", task.job_id, key.exception())
+            return
+        self._line.send(wire.Checkpointed(job_id=task.job_id, token=task.token, step=step, key=key.result()))
+
+    def _park(self, task: Task) -> None:
+        """Give a job back at its step boundary, with its state if it can be saved."""
+        task.recording.abandon()
+        snapshot = self._engine.park(task.job_id)
+        key = None
+        try:
+            key = None if snapshot is None else self._artifacts.put(snapshot.state, STATE_SUFFIX)
+        except OSError:
+            log.exception("%s: its state could not be saved", task.job_id)
+        step = task.command.resume_step if snapshot is None else snapshot.step
+        self._line.send(wire.Parked(job_id=task.job_id, token=task.token, step=step, key=key))
+
+
+def _one(job_id: str) -> list[str]:
+    return [job_id]
+
+
+def _failed(task: Task, error: BaseException) -> wire.Failed:
+    """Tell of an error what a client may know; the log has the rest."""
+    if isinstance(error, VitascopeError):
+        log.warning("%s failed: %s", task.job_id, error)
+        code, message, retryable = error.code, error.message, error.retryable
+    else:
+        log.error("%s failed", task.job_id, exc_info=error)
+        code, message, retryable = GenerationFailed.code, FAILED_INSIDE, False
+    return wire.Failed(job_id=task.job_id, token=task.token, code=code, message=message, retryable=retryable)

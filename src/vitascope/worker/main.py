@@ -1,0 +1,58 @@
+"""A worker process: reads its settings, loads its model, announces it, and works until told to stop.
+
+Started by the fleet, with the wire on an inherited socket and the settings as JSON on stdin.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+
+import torch
+
+from vitascope import wire
+from vitascope.config import Settings, available_cores
+from vitascope.engine.engine import Engine
+from vitascope.engine.load import load_family
+from vitascope.errors import VitascopeError
+from vitascope.media.artifacts import FolderArtifacts
+from vitascope.worker.channel import Channel
+from vitascope.worker.loop import Loop
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one worker; return its exit status."""
+    parser = argparse.ArgumentParser(prog="vitascope.worker", description="Started by the server.")
+    parser.add_argument("--fd", type=int, required=True, help="inherited socket to the server")
+    fd = parser.parse_args(arguments).fd
+    settings = Settings.model_validate_json(sys.stdin.buffer.read())
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    channel = Channel(socket.socket(fileno=fd))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides
+    signal.signal(signal.SIGTERM, lambda *_: channel.request_shutdown())
+    torch.set_num_threads(settings.num_threads or available_cores())
+    return work(settings, channel)
+
+
+def work(settings: Settings, channel: Channel) -> int:
+    """Load the model and serve it over the channel; return the exit status."""
+    try:
+        family = load_family(settings.model_path, device=settings.device, name=settings.model_name)
+    except VitascopeError as error:
+        channel.send(wire.LoadFailed(code=error.code, message=error.message))
+        return 1
+    channel.send(wire.Ready(card=family.card, pid=os.getpid()))
+    artifacts = FolderArtifacts(settings.artifacts_dir)
+    Loop(Engine(family), channel, artifacts, checkpoint_interval_s=settings.checkpoint_interval_s).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""One clip on its way to a file, beside the device: decoded frames go in, a stored file comes out."""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+
+from vitascope.card import ModelCard
+from vitascope.media.artifacts import Artifacts
+from vitascope.media.provenance import describe
+from vitascope.media.video import VideoWriter
+from vitascope.models.family import Chunk
+from vitascope.request import GenerationRequest
+from vitascope.wire import StoredFile
+
+MEDIA_TYPE = "video/mp4"
+
+
+class Abandoned(Exception):
+    """The clip is not wanted any more; nothing of it was kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What a file says of itself."""
+
+    request: GenerationRequest
+    card: ModelCard
+
+
+class Recording:
+    """Encodes in one of `threads` from the first chunk on; frames wait in memory, so that no device does."""
+
+    def __init__(self, clip: Clip, artifacts: Artifacts, threads: Executor) -> None:
+        self._clip = clip
+        self._artifacts = artifacts
+        self._threads = threads
+        self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
+        self._file: Future[StoredFile] | None = None
+        self._abandoned = False
+
+    def add(self, chunk: Chunk) -> None:
+        """Take the next frames in; returns at once."""
+        self._chunks.put(chunk)
+        self._begin()
+
+    def end(self) -> Future[StoredFile]:
+        """Say that all frames are there; the future is done once the file is synced and renamed."""
+        self._chunks.put(None)
+        return self._begin()
+
+    def abandon(self) -> None:
+        """Drop the clip; what `end` promised fails with `Abandoned` unless all was encoded already."""
+        self._abandoned = True
+        self._chunks.put(None)
+
+    def _begin(self) -> Future[StoredFile]:
+        if self._file is None:
+            self._file = self._threads.submit(self._record)
+        return self._file
+
+    def _record(self) -> StoredFile:
+        request = self._clip.request
+        with self._artifacts.new_file("mp4") as pending:
+            with VideoWriter(
+                pending.path,
+                width=request.width,
+                height=request.height,
+                fps=request.fps,
+                title=request.prompt,
+                metadata=describe(request, self._clip.card),
+            ) as writer:
+                while (chunk := self._chunks.get()) is not None:
+                    writer.write(chunk.frames)
+                if self._abandoned:
+                    raise Abandoned
+            stored = pending.commit()
+        return StoredFile(
+            variant="video",
+            key=stored.key,
+            media_type=MEDIA_TYPE,
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+        )

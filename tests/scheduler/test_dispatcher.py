@@ -1,0 +1,385 @@
+"""The dispatcher, with a real store and a fleet whose workers are the test."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from vitascope.card import Defaults, ModelCard, Rules
+from vitascope.errors import NotFound
+from vitascope.jobs.job import Job, State, new_id
+from vitascope.jobs.memory import MemoryStore
+from vitascope.request import GenerationRequest
+from vitascope.scheduler.dispatcher import Dispatcher
+from vitascope.scheduler.fleet import Lost
+from vitascope.wire import (
+    Cancel,
+    Cancelled,
+    Checkpointed,
+    Failed,
+    Finished,
+    Generate,
+    LoadFailed,
+    Parked,
+    Preview,
+    Progress,
+    Ready,
+    Started,
+    Stats,
+    StoredFile,
+    WatchPreview,
+)
+
+CARD = ModelCard(
+    name="m", family="f", tasks=("t2v",), identity="x",
+    defaults=Defaults(height=8, width=8, num_frames=5, fps=8.0, num_inference_steps=4, guidance_scale=1.0),
+    rules=Rules(size_multiple=8, frame_stride=4, max_pixels=64, max_frames=5),
+)  # fmt: skip
+STATS = Stats(stage_s={"denoise": 4.0, "decode": 1.0}, peak_memory_bytes=1, num_inference_steps=4)
+CLIP = StoredFile(variant="video", key="clip", media_type="video/mp4", size_bytes=1, sha256="")
+
+
+class Files(set):
+    """Artifacts as a set of keys."""
+
+    def delete(self, key: str) -> None:
+        self.discard(key)
+
+
+class Bench:
+    """A dispatcher on a bench: the test speaks as the workers and reads what they are sent."""
+
+    def __init__(self, max_attempts: int = 3) -> None:
+        self.store = MemoryStore(on_change=lambda _: self.wake())
+        self.files = Files()
+        self.news: asyncio.Queue = asyncio.Queue()
+        self.sent: asyncio.Queue = asyncio.Queue()
+        self.dispatcher = Dispatcher(self.store, self.files, self, max_attempts=max_attempts)
+
+    def wake(self) -> None:
+        self.dispatcher.wake()
+
+    def send(self, worker, command) -> None:
+        self.sent.put_nowait((worker, command))
+
+    def submit(self) -> Job:
+        request = GenerationRequest(
+            model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
+            num_inference_steps=4, guidance_scale=1.0, seed=0,
+        )  # fmt: skip
+        return self.store.submit(Job(id=new_id(), request=request, created_at=0.0))
+
+    async def say(self, *events, worker: str = "w1") -> None:
+        """Speak as a worker; return when the dispatcher has heard and written all."""
+        for event in events:
+            self.news.put_nowait((worker, event))
+        await asyncio.wait_for(self.dispatcher.drain(), 5)
+
+    async def command(self, kind, worker: str = "w1"):
+        name, command = await asyncio.wait_for(self.sent.get(), 5)
+        assert isinstance(command, kind), command
+        assert name == worker
+        return command
+
+    async def started(self, worker: str = "w1") -> Generate:
+        """Return the next job that was handed out, already on the device."""
+        command = await self.command(Generate, worker)
+        await self.say(Started(job_id=command.job_id, token=command.token, step=0), worker=worker)
+        return command
+
+    async def settled(self) -> None:
+        """Return once the dispatcher has looked at the store again and has nothing to do."""
+        self.wake()
+        await asyncio.sleep(0)
+        while self.dispatcher._look.is_set():
+            await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(bench: Bench, ready: bool = True):
+    task = asyncio.create_task(bench.dispatcher.run())
+    if ready:
+        await bench.say(Ready(card=CARD, pid=1))
+    try:
+        yield bench
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        bench.dispatcher.close()
+
+
+def progress(command: Generate, step: int, stage: str = "denoise") -> Progress:
+    return Progress(job_id=command.job_id, token=command.token, stage=stage, step=step, num_steps=4)
+
+
+def finished(command: Generate) -> Finished:
+    return Finished(job_id=command.job_id, token=command.token, files=(CLIP,), stats=STATS)
+
+
+async def test_a_job_runs_from_claim_to_file():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        assert (command.job_id, command.request, command.resume_key) == (job.id, job.request, None)
+        await bench.say(finished(command))
+        done = bench.store.get(job.id)
+        assert (done.state, done.files, done.stats, done.tally.percent) == (
+            State.SUCCEEDED,
+            (CLIP,),
+            STATS,
+            100,
+        )
+
+
+async def test_nothing_is_handed_out_before_a_worker_is_ready():
+    async with running(Bench(), ready=False) as bench:
+        bench.submit()
+        await bench.settled()
+        assert bench.sent.empty()
+        assert not bench.dispatcher.ready()
+        await bench.say(Ready(card=CARD, pid=1))
+        await bench.started()
+        assert (bench.dispatcher.ready(), list(bench.dispatcher.cards())) == (True, [CARD])
+
+
+async def test_the_next_job_comes_when_the_first_has_left_the_device():
+    async with running(Bench()) as bench:
+        first, second = bench.submit(), bench.submit()
+        command = await bench.started()
+        await bench.say(progress(command, 4), progress(command, 4, "decode"))
+        await bench.settled()
+        assert bench.sent.empty()
+        await bench.say(progress(command, 4, "finish"))
+        assert (await bench.started()).job_id == second.id
+        await bench.say(finished(command))
+        assert bench.store.get(first.id).state is State.SUCCEEDED
+        assert bench.store.get(second.id).state is State.RUNNING
+
+
+async def test_the_last_progress_of_a_stage_is_always_written():
+    async with running(Bench()) as bench:
+        seen = []
+        bench.store.progress = _spy(bench.store.progress, seen)
+        bench.submit()
+        command = await bench.started()
+        await bench.say(*[progress(command, step) for step in range(1, 5)], progress(command, 4, "decode"))
+        assert ("denoise", 4) in [(tally.stage, tally.step) for _, _, tally in seen]
+        await bench.say(finished(command))
+        assert ("decode", 4) in [(tally.stage, tally.step) for _, _, tally in seen]
+
+
+def _spy(call, seen):
+    def spied(*args):
+        seen.append(args)
+        return call(*args)
+
+    return spied
+
+
+async def test_progress_is_written_soon_and_not_each_time():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        seen = []
+        bench.store.progress = _spy(bench.store.progress, seen)
+        command = await bench.started()
+        version = asyncio.get_running_loop().create_future()
+        bench.store._on_change = lambda _: version.get_loop().call_soon_threadsafe(
+            lambda: version.done() or version.set_result(None)
+        )
+        for _ in range(100):
+            bench.news.put_nowait(("w1", progress(command, 3)))
+        await asyncio.wait_for(version, 5)
+        await asyncio.wait_for(bench.dispatcher.drain(), 5)
+        assert bench.store.get(job.id).tally.percent == 75
+        assert len(seen) <= 3
+
+
+async def test_a_cancel_reaches_the_worker_and_frees_it():
+    async with running(Bench()) as bench:
+        job, second = bench.submit(), bench.submit()
+        command = await bench.started()
+        bench.store.request_cancel(job.id, 1.0)
+        cancel = await bench.command(Cancel)
+        assert (cancel.job_id, cancel.token) == (job.id, command.token)
+        assert bench.store.get(job.id).state is State.RUNNING
+        await bench.say(Cancelled(job_id=job.id, token=command.token))
+        assert bench.store.get(job.id).state is State.CANCELLED
+        assert (await bench.started()).job_id == second.id
+
+
+async def test_a_job_cancelled_while_it_waits_never_runs():
+    async with running(Bench(), ready=False) as bench:
+        job, second = bench.submit(), bench.submit()
+        bench.store.request_cancel(job.id, 1.0)
+        await bench.say(Ready(card=CARD, pid=1))
+        assert (await bench.started()).job_id == second.id
+
+
+async def test_a_lost_workers_job_goes_on_elsewhere_from_its_checkpoint():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        await bench.say(Checkpointed(job_id=job.id, token=command.token, step=2, key="ck2"))
+        await bench.say(Lost(-9))
+        assert bench.store.get(job.id).state is State.QUEUED
+        assert not bench.dispatcher.ready()
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        again = await bench.started("w2")
+        assert (again.job_id, again.resume_key, again.token > command.token) == (job.id, "ck2", True)
+
+
+async def test_a_job_that_keeps_losing_its_worker_fails():
+    async with running(Bench(max_attempts=2)) as bench:
+        job = bench.submit()
+        await bench.started()
+        await bench.say(Lost(-9))
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        await bench.started("w2")
+        await bench.say(Lost(-11), worker="w2")
+        lost = bench.store.get(job.id)
+        assert (lost.state, lost.failure.code) == (State.FAILED, "worker_lost")
+
+
+async def test_a_late_report_of_an_old_claim_changes_nothing_and_leaves_no_file():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        old = await bench.started()
+        await bench.say(Lost(-9))
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        await bench.started("w2")
+        bench.files |= {"clip", "ck9"}
+        before = bench.store.get(job.id)
+        await bench.say(Checkpointed(job_id=job.id, token=old.token, step=3, key="ck9"), finished(old))
+        assert bench.store.get(job.id) == before
+        assert bench.files == set()
+
+
+async def test_replaced_and_spent_checkpoints_are_removed():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        bench.files |= {"ck1", "ck2", "clip"}
+        await bench.say(Checkpointed(job_id=job.id, token=command.token, step=1, key="ck1"))
+        await bench.say(Checkpointed(job_id=job.id, token=command.token, step=2, key="ck2"))
+        assert bench.files == {"ck2", "clip"}
+        await bench.say(finished(command))
+        assert bench.files == {"clip"}
+
+
+async def test_a_job_deleted_while_it_ran_leaves_no_file():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        bench.files |= {"clip"}
+        bench.store.delete(job.id, 1.0)
+        await bench.command(Cancel)
+        await bench.say(finished(command))  # it overtook the cancel
+        with pytest.raises(NotFound):
+            bench.store.get(job.id)
+        assert bench.files == set()
+
+
+async def test_a_failed_generation_says_why():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        await bench.say(
+            Failed(job_id=job.id, token=command.token, code="out_of_memory", message="Too large.")
+        )
+        failed = bench.store.get(job.id)
+        assert (failed.state, failed.failure.code, failed.failure.message) == (
+            State.FAILED, "out_of_memory", "Too large.",
+        )  # fmt: skip
+
+
+async def test_a_retryable_failure_is_tried_again_as_often_as_allowed():
+    async with running(Bench(max_attempts=2)) as bench:
+        job = bench.submit()
+        for _ in range(2):
+            command = await bench.started()
+            await bench.say(Failed(job_id=job.id, token=command.token, code="c", message="m", retryable=True))
+        assert bench.store.get(job.id).state is State.FAILED
+
+
+async def test_a_parked_job_waits_at_its_place_with_its_attempt_given_back():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        bench.dispatcher.stop_intake()
+        await bench.say(Parked(job_id=job.id, token=command.token, step=3, key="ck3"))
+        parked = bench.store.get(job.id)
+        assert (parked.state, parked.claim.attempts, parked.claim.resume_key) == (State.QUEUED, 0, "ck3")
+        await bench.settled()
+        assert bench.sent.empty()
+
+
+async def test_a_restarted_server_takes_up_what_ran_without_blame():
+    bench = Bench()
+    job = bench.submit()
+    bench.store.claim(job.id, "of the dead server", 1.0)
+    await bench.dispatcher.recover()
+    assert (bench.store.get(job.id).state, bench.store.get(job.id).claim.attempts) == (State.QUEUED, 0)
+    bench.dispatcher.close()
+
+
+async def test_previews_are_asked_for_only_while_somebody_watches():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        await bench.started()
+        seen = []
+        with bench.dispatcher.watch_preview(job.id, seen.append):
+            assert (await bench.command(WatchPreview)).enabled
+            with bench.dispatcher.watch_preview(job.id, seen.append):
+                await bench.say(Preview(job_id=job.id, step=1, image=b"webp"))
+        assert not (await bench.command(WatchPreview)).enabled
+        await bench.say(Preview(job_id=job.id, step=2, image=b"webp"))
+        assert [preview.step for preview in seen] == [1, 1]
+
+
+async def test_who_watches_a_waiting_job_gets_previews_once_it_runs():
+    async with running(Bench(), ready=False) as bench:
+        job = bench.submit()
+        with bench.dispatcher.watch_preview(job.id, print):
+            await bench.say(Ready(card=CARD, pid=1))
+            await bench.command(Generate)
+            assert (await bench.command(WatchPreview)).enabled
+
+
+async def test_an_eta_is_unknown_at_first_and_counts_those_before():
+    async with running(Bench()) as bench:
+        first, second, third = bench.submit(), bench.submit(), bench.submit()
+        command = await bench.started()
+        assert [bench.dispatcher.eta_s(job) for job in (first, second)] == [None, None]
+        await bench.say(finished(command))  # 4 s of steps and 1 s after
+        await bench.started()
+        await bench.settled()
+        assert bench.dispatcher.eta_s(second) == pytest.approx(5.0, abs=0.5)
+        assert bench.dispatcher.eta_s(third) == pytest.approx(10.0, abs=0.5)
+
+
+async def test_a_model_that_never_loaded_is_hopeless_and_one_that_did_is_trouble():
+    async with running(Bench(), ready=False) as bench:
+        await bench.say(LoadFailed(code="checkpoint_error", message="No weights."))
+        assert bench.dispatcher.trouble() == "No weights."
+        assert bench.dispatcher.hopeless.is_set()
+    async with running(Bench()) as bench:
+        assert bench.dispatcher.trouble() is None
+        await bench.say(Lost(-9), LoadFailed(code="checkpoint_error", message="No weights."))
+        assert bench.dispatcher.trouble() == "No weights."
+        assert not bench.dispatcher.hopeless.is_set()
+
+
+async def test_a_slow_store_never_blocks_the_event_loop():
+    async with running(Bench()) as bench:
+        waiting = bench.store.waiting
+        bench.store.waiting = lambda: time.sleep(0.5) or waiting()  # a disk, not a clock
+        bench.wake()
+        longest, last = 0.0, time.perf_counter()
+        for _ in range(50):
+            await asyncio.sleep(0.005)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        assert longest < 0.3
