@@ -1,7 +1,7 @@
 """Log lines on stderr, as text or as JSON; set up once by whoever owns the process.
 
-Modules log with the standard library and put ids in `extra` (`job_id`, `request_id`); what is in there becomes
-fields of the line.
+Modules log with the standard library and put ids in `extra` (`job_id`, `request_id`); what is in there
+becomes fields of the line.
 """
 
 from __future__ import annotations
