@@ -40,6 +40,8 @@ class Rules:
     """Limits of one model: sizes are multiples of `size_multiple`, lengths `frame_stride` * k + 1.
 
     `max_pixels` bounds height * width, `max_frames` the length; `solvers` lists the `sample_solver` names.
+    `max_height` and `max_width` bound a side where positions end there; `sizes` lists the only
+    (height, width) pairs of a model that does no others.
     """
 
     size_multiple: int
@@ -49,6 +51,9 @@ class Rules:
     max_steps: int = 200
     solvers: tuple[str, ...] = ()
     max_sequence_length: int | None = None
+    max_height: int | None = None
+    max_width: int | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,11 +200,15 @@ def _nearest(value: int, step: int, offset: int, high: int) -> str:
 def _size(name: str, given: int | None, default: int, rules: Rules) -> int:
     value = default if given is None else given
     m = rules.size_multiple
+    side = rules.max_height if name == "height" else rules.max_width
     longest = rules.max_pixels // m  # the other side is at least one multiple
+    if side is not None:
+        longest = min(longest, side)
     if value < m or value % m or value > longest:
         near = _nearest(min(max(value, m), longest), m, 0, longest - longest % m)
+        at_most = f" and at most {longest}" if value > longest else ""
         raise InvalidRequest(
-            f"{name} is {value}; it must be a multiple of {m}, for example {near}.", param=name
+            f"{name} is {value}; it must be a multiple of {m}{at_most}, for example {near}.", param=name
         )
     return value
 
@@ -265,6 +274,12 @@ def _check_task(request: GenerationRequest, card: ModelCard) -> None:
 
 
 def _check_pixels(request: GenerationRequest, card: ModelCard) -> None:
+    sizes = card.rules.sizes
+    if sizes and (request.height, request.width) not in sizes:
+        choices = " or ".join(f"{width}x{height}" for height, width in sizes)
+        raise InvalidRequest(
+            f"size is {request.width}x{request.height}; {card.name} makes {choices} only.", param="size"
+        )
     pixels, limit = request.height * request.width, card.rules.max_pixels
     if pixels > limit:
         raise InvalidRequest(
