@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
-from contextlib import nullcontext
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
 from typing import Any
 
 from vitascope.api.services import Services
@@ -40,15 +40,16 @@ class Mailbox:
         return preview
 
 
-async def stream(services: Services, job_id: str, *, previews: bool) -> AsyncIterator[bytes]:
+async def stream(services: Services, job_id: str, *, previews: bool) -> AsyncGenerator[bytes, None]:
     """Yield a job's events until it has ended or is deleted."""
     mailbox = Mailbox()
     watch = services.scheduling.watch_preview(job_id, mailbox.put) if previews else nullcontext()
     with watch:
         ringer = asyncio.create_task(_ring(services, job_id, mailbox.bell))
         try:
-            async for event in _events(services, job_id, mailbox):
-                yield event
+            async with aclosing(_events(services, job_id, mailbox)) as events:
+                async for event in events:
+                    yield event
         finally:
             ringer.cancel()
 
@@ -60,7 +61,7 @@ async def _ring(services: Services, job_id: str, bell: asyncio.Event) -> None:
         version = await services.changes.wait(job_id, version)
 
 
-async def _events(services: Services, job_id: str, mailbox: Mailbox) -> AsyncIterator[bytes]:
+async def _events(services: Services, job_id: str, mailbox: Mailbox) -> AsyncGenerator[bytes, None]:
     shown: dict[str, Any] | None = None
     while True:
         mailbox.bell.clear()

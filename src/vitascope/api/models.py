@@ -29,12 +29,14 @@ def router(services: Services, *, created: int) -> APIRouter:
                 entries.setdefault(name, _entry(card, name, created))
         return entries
 
-    @routes.get("", summary="List the served models", name="list_models", responses=refusals(401))
+    @routes.get("", responses=refusals(401))
     async def list_models() -> dict[str, Any]:
+        """List the served models."""
         return {"object": "list", "data": list(listing().values())}
 
-    @routes.get("/{model}", summary="One served model", name="retrieve_model", responses=refusals(401, 404))
+    @routes.get("/{model}", responses=refusals(401, 404))
     async def retrieve_model(model: str) -> dict[str, Any]:
+        """Retrieve one served model, by its name or an alias."""
         try:
             return listing()[model]
         except KeyError:

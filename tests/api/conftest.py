@@ -1,0 +1,183 @@
+"""The application with its real parts, a store in memory, and a scheduler that does only what a test says."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from vitascope.api.app import create_app
+from vitascope.api.services import PreviewListener, Services
+from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
+from vitascope.config import Settings
+from vitascope.jobs.changes import Changes
+from vitascope.jobs.job import Job, Tally
+from vitascope.jobs.memory import MemoryStore
+from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.inputs import Pictures
+from vitascope.wire import Preview, Stats, StoredFile
+
+CARD = ModelCard(
+    name="tiny",
+    family="wan",
+    tasks=("t2v", "i2v", "flf2v"),
+    defaults=Defaults(
+        height=32, width=48, num_frames=9, fps=8.0, num_inference_steps=4, guidance_scale=5.0, flow_shift=3.0
+    ),
+    rules=Rules(
+        size_multiple=16, frame_stride=4, max_pixels=4096, max_frames=33, max_steps=50, solvers=("unipc",)
+    ),
+    identity="0" * 64,
+    prompt_guide=PromptGuide(known_words=("a", "red", "circle"), examples=("a red circle",)),
+)
+TEXT_ONLY = ModelCard(
+    name="words", family="wan", tasks=("t2v",), defaults=CARD.defaults, rules=CARD.rules, identity="1" * 64
+)
+CLIP = bytes(range(256)) * 4
+
+
+class FakeScheduling:
+    """A scheduler's side that a test steers by hand."""
+
+    def __init__(self) -> None:
+        self.is_ready = True
+        self.why: str | None = None
+        self.served: list[ModelCard] = [CARD, TEXT_ONLY]
+        self.eta: float | None = 4.0
+        self.wakes = 0
+        self.listeners: dict[str, PreviewListener] = {}
+
+    def ready(self) -> bool:
+        return self.is_ready
+
+    def trouble(self) -> str | None:
+        return self.why
+
+    def cards(self) -> list[ModelCard]:
+        return self.served
+
+    def eta_s(self, job: Job) -> float | None:
+        return self.eta
+
+    def wake(self) -> None:
+        self.wakes += 1
+
+    @contextmanager
+    def watch_preview(self, job_id: str, listener: PreviewListener) -> Iterator[None]:
+        self.listeners[job_id] = listener
+        try:
+            yield
+        finally:
+            del self.listeners[job_id]
+
+
+class House:
+    """A server's parts, and the moves that a worker would make."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        changes = Changes()
+        self.artifacts = FolderArtifacts(root)
+        self.store = MemoryStore(on_change=changes.notify)
+        self.scheduling = FakeScheduling()
+        self.services = Services(
+            settings=settings,
+            store=self.store,
+            artifacts=self.artifacts,
+            inputs=Pictures(self.artifacts, settings.max_input_pixels),
+            changes=changes,
+            scheduling=self.scheduling,
+        )
+        self.app = create_app(self.services)
+
+    def start(self, job_id: str, step: int = 1) -> int:
+        token = self.store.claim(job_id, "worker-1", time.time()).claim.token
+        tally = Tally(stage="denoise", step=step, num_steps=4, percent=25 * step)
+        self.store.progress(job_id, token, tally)
+        return token
+
+    def finish(self, job_id: str, data: bytes = CLIP) -> None:
+        self.start(job_id)
+        self.finish_running(job_id, data)
+
+    def finish_running(self, job_id: str, data: bytes = CLIP) -> None:
+        token = self.store.get(job_id).claim.token
+        with self.artifacts.new_file("mp4") as pending:
+            pending.path.write_bytes(data)
+            stored = pending.commit()
+        file = StoredFile(
+            variant="video",
+            key=stored.key,
+            media_type="video/mp4",
+            size_bytes=stored.size_bytes,
+            sha256=stored.sha256,
+        )
+        stats = Stats(
+            stage_s={"encode": 0.25, "denoise": 1.0, "decode": 0.5},
+            peak_memory_bytes=2**21,
+            num_inference_steps=4,
+        )
+        self.store.succeed(job_id, token, [file], stats, time.time())
+
+    def preview(self, job_id: str, image: bytes) -> None:
+        self.scheduling.listeners[job_id](Preview(job_id=job_id, step=2, image=image))
+
+
+OpenHouse = Callable[..., tuple[House, TestClient]]
+
+
+@pytest.fixture
+def open_house(tmp_path: Path) -> Iterator[OpenHouse]:
+    """Build a house with further settings, and a client of it on its own loopback address."""
+    with ExitStack() as stack:
+
+        def build(*, base_url: str = "http://127.0.0.1:8000", **settings: Any) -> tuple[House, TestClient]:
+            house = House(tmp_path / "artifacts", Settings(data_dir=tmp_path, **settings))
+            return house, stack.enter_context(TestClient(house.app, base_url=base_url))
+
+        yield build
+
+
+@pytest.fixture
+def opened(open_house: OpenHouse) -> tuple[House, TestClient]:
+    return open_house()
+
+
+@pytest.fixture
+def house(opened: tuple[House, TestClient]) -> House:
+    return opened[0]
+
+
+@pytest.fixture
+def client(opened: tuple[House, TestClient]) -> TestClient:
+    return opened[1]
+
+
+@pytest.fixture
+def submitted(client: TestClient) -> str:
+    """The id of a job that waits."""
+    return str(client.post("/v1/videos", json={"prompt": "a red circle"}).json()["id"])
+
+
+@pytest.fixture
+def clip() -> bytes:
+    """The bytes of a finished clip, as far as the api can tell."""
+    return CLIP
+
+
+@pytest.fixture
+def png() -> Callable[..., bytes]:
+    """Draw a picture of a size, the default clip's unless told otherwise."""
+
+    def draw(width: int = 48, height: int = 32, colour: tuple[int, int, int] = (200, 30, 30)) -> bytes:
+        buffer = io.BytesIO()
+        Image.new("RGB", (width, height), colour).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    return draw

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from vitascope.api.fields import FIELDS, Use
+
+
+@pytest.fixture
+def document(client):
+    return client.get("/openapi.json").json()
+
+
+def test_every_operation_is_described_and_none_answers_422(document):
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation["description"], (method, path)
+            assert "422" not in operation["responses"], (method, path)
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+def test_the_body_of_a_create_lists_every_field_that_may_be_sent(document):
+    content = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]
+    assert set(content) == {"multipart/form-data", "application/json", "application/x-www-form-urlencoded"}
+    usable = {name for name, known in FIELDS.items() if known.use not in {Use.REFUSED, Use.PATH, Use.OFF}}
+    for described in content.values():
+        assert set(described["schema"]["properties"]) == usable
+
+
+def test_the_documented_example_works(client, document):
+    example = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["application/json"]["example"]
+    assert client.post("/v1/videos", json=example).status_code == 200
+
+
+def test_the_document_asks_for_a_key_only_where_one_is_set(open_house, document):
+    assert "security" not in document
+    _, client = open_house(api_key="secret")
+    keyed = client.get("/openapi.json", headers={"authorization": "Bearer secret"}).json()
+    assert keyed["security"] == [{"key": []}]
+
+
+def test_the_documentation_page_is_served(client):
+    answer = client.get("/docs")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
