@@ -1,4 +1,4 @@
-"""The worker's loop: drives the engine tick by tick; between two ticks it listens, reports, previews and saves.
+"""The worker's loop: drives the engine tick by tick; between ticks it listens, reports, previews and saves.
 
 Encoding and saving run in threads beside the device. Whatever goes wrong in a generation ends that generation
 alone: the broad `except` of this file turns it into `wire.Failed` with a message that gives nothing away.

@@ -6,7 +6,6 @@ Started by the fleet, with the wire on an inherited socket and the settings as J
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import signal
 import socket
@@ -21,10 +20,9 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.load import load_family
 from vitascope.errors import VitascopeError
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.observability.logs import set_up_logging
 from vitascope.worker.channel import Channel
 from vitascope.worker.loop import Loop
-
-log = logging.getLogger(__name__)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -33,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--fd", type=int, required=True, help="inherited socket to the server")
     fd = parser.parse_args(arguments).fd
     settings = Settings.model_validate_json(sys.stdin.buffer.read())
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(name)s %(message)s")
+    set_up_logging(settings.log_level, as_json=settings.log_json)
     channel = Channel(socket.socket(fileno=fd))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server decides
     signal.signal(signal.SIGTERM, lambda *_: channel.request_shutdown())

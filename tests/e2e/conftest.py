@@ -1,0 +1,190 @@
+"""Real servers with real workers and the bundled model, as processes of their own."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from vitascope.config import Settings
+
+START_S = 90.0  # imports and model loading on a busy machine
+JOB_S = 90.0
+POLL_S = 0.02
+
+RUN = """
+import sys
+from vitascope.config import Settings
+from vitascope.observability.logs import set_up_logging
+from vitascope.server import serve
+set_up_logging()
+serve(Settings.model_validate_json(sys.stdin.buffer.read()), lambda url: print(url, flush=True))
+"""
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+    """Poll until `condition` returns something true, and return that."""
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        result = condition()
+        if result:
+            return result
+        time.sleep(POLL_S)
+    raise AssertionError(f"{what}: not within {timeout_s:g} s")
+
+
+class LiveServer:
+    """A server process on a data folder; may be killed and started again. `client` speaks to it."""
+
+    def __init__(self, data_dir: Path, **settings: Any) -> None:
+        self.data_dir = data_dir
+        self.log = data_dir.parent / f"{data_dir.name}.log"
+        self.settings = {
+            "data_dir": str(data_dir),
+            "port": 0,
+            "num_threads": 1,
+            "checkpoint_interval_s": 0,
+            **settings,
+        }
+        self.client: httpx.Client
+        self.process: subprocess.Popen[str]
+
+    @property
+    def url(self) -> str:
+        """Where it listens, without a slash at the end."""
+        return str(self.client.base_url).rstrip("/")
+
+    def start(self) -> None:
+        """Start it and return once it listens; `wait_ready` waits for the model."""
+        settings = Settings.model_validate(self.settings)
+        with self.log.open("a") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", RUN],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            )  # fmt: skip
+        self.process.stdin.write(settings.model_dump_json(exclude={"api_key"}))
+        self.process.stdin.close()
+        url = self.process.stdout.readline().strip()
+        assert url.startswith("http://"), self.log.read_text()
+        self.client = httpx.Client(base_url=url, timeout=30)
+
+    def wait_ready(self) -> None:
+        """Return once a worker has its model loaded."""
+        wait_until(lambda: self.client.get("/health").status_code == 200, START_S, "ready")
+
+    def worker_pid(self) -> int:
+        """The process id of the one worker."""
+        return wait_until(self._worker_pids, START_S, "a worker process")[0]
+
+    def kill_worker(self) -> None:
+        """`kill -9` of the worker; returns once it is gone."""
+        worker = psutil.Process(self.worker_pid())
+        worker.kill()
+        worker.wait(START_S)
+
+    def _worker_pids(self) -> list[int]:
+        children = psutil.Process(self.process.pid).children()
+        return [child.pid for child in children if "vitascope.worker.main" in child.cmdline()]
+
+    def submit(self, **fields: Any) -> str:
+        """Ask for a clip, return its id."""
+        body = {"prompt": "a red circle moving right on a blue background", "seed": 1, **fields}
+        answer = self.client.post("/v1/videos", json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()["id"]
+
+    def video(self, video_id: str) -> dict[str, Any]:
+        """Return the Video object."""
+        answer = self.client.get(f"/v1/videos/{video_id}")
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def wait_for(self, video_id: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """Return the Video object as soon as it satisfies `reached`."""
+        video: dict[str, Any] = {}
+
+        def look() -> bool:
+            nonlocal video
+            video = self.video(video_id)
+            return reached(video)
+
+        wait_until(look, JOB_S, f"{video_id} of {video}")
+        return video
+
+    def wait_done(self, video_id: str) -> dict[str, Any]:
+        """Return the Video object once it is completed; fails if the job does."""
+        video = self.wait_for(video_id, lambda v: v["status"] in {"completed", "failed"})
+        assert video["status"] == "completed", f"{video}\n{self.log.read_text()}"
+        return video
+
+    def content(self, video_id: str) -> bytes:
+        """Return the MP4."""
+        answer = self.client.get(f"/v1/videos/{video_id}/content")
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def kill(self) -> None:
+        """`kill -9`."""
+        self.process.kill()
+        self._reap()
+
+    def terminate(self) -> int:
+        """Ask it to stop, and return its exit status."""
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(20)
+        self._reap()
+        return status
+
+    def stop(self) -> None:
+        """Make sure that it is gone."""
+        if self.process.poll() is None:
+            try:
+                self.terminate()
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+    def _reap(self) -> None:
+        self.process.wait(20)
+        self.process.stdout.close()
+        self.client.close()
+
+
+@contextlib.contextmanager
+def running_server(data_dir: Path, **settings: Any) -> Iterator[LiveServer]:
+    """A server that is ready; stopped in the end, with all of its processes."""
+    server = LiveServer(data_dir, **settings)
+    server.start()
+    try:
+        server.wait_ready()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def server_on() -> Callable[..., contextlib.AbstractContextManager[LiveServer]]:
+    """`running_server`, for tests that need settings or a scope of their own."""
+    return running_server
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One server for all tests that leave it as they found it."""
+    with running_server(tmp_path_factory.mktemp("shared") / "data") as server:
+        yield server
+
+
+@pytest.fixture
+def live_server(tmp_path: Path) -> Iterator[LiveServer]:
+    """A server of the test's own, to kill as it likes."""
+    with running_server(tmp_path / "data") as server:
+        yield server
