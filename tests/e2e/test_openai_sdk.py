@@ -61,15 +61,14 @@ def test_create_retrieve_poll_download_delete(client):
         client.videos.retrieve(video.id)
 
 
-def test_create_and_poll_with_seconds_and_size(client):
-    model = client.models.list().data[0].id
+def test_create_and_poll_with_model_seconds_and_size(client):
+    model = client.models.list().data[0]
+    size = f"{model.defaults['width']}x{model.defaults['height']}"
     video = client.videos.create_and_poll(
-        prompt=PROMPT,
-        seconds="1",
-        model=client.models.list().data[0].id,
-        extra_body={"num_inference_steps": 1},
+        prompt=PROMPT, model=model.id, seconds="1", size=size, extra_body={"num_inference_steps": 1}
     )
     assert video.status == "completed", video.error
+    assert (video.model, video.size) == (model.id, size)
     assert float(video.seconds) == pytest.approx(1, abs=0.5)
     client.videos.delete(video.id)
 
