@@ -52,14 +52,13 @@ def _defaults(parts: WanParts) -> Defaults:
 def _rules(parts: WanParts) -> Rules:
     config, vae = parts.expert.network.config, parts.vae
     frames_per_patch, *patch = config.patch_size
-    multiple = vae.spatial * math.lcm(*patch)
-    # Rotary positions end at rope_max_seq_len patches along each axis; a side is longest when the other is
-    # one multiple.
-    longest = config.rope_max_seq_len
+    longest: int = config.rope_max_seq_len  # rotary positions end there, along each axis, in patches
     return Rules(
-        size_multiple=multiple,
+        size_multiple=vae.spatial * math.lcm(*patch),
         frame_stride=vae.temporal,
-        max_pixels=min(_MAX_PIXELS, longest * multiple * multiple),
+        max_pixels=_MAX_PIXELS,
+        max_height=longest * patch[0] * vae.spatial,
+        max_width=longest * patch[1] * vae.spatial,
         max_frames=min(_MAX_FRAMES, (longest * frames_per_patch - 1) * vae.temporal + 1),
         solvers=SOLVERS,
         # Where image tokens go before the text, diffusers takes the text to be 512 tokens: no choice there.

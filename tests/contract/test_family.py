@@ -1,0 +1,177 @@
+"""What every family promises, on tiny random weights: its reference's results, and a loop that can be stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import CASES, Tiny, tiny
+
+from vitascope.engine.engine import Engine
+from vitascope.engine.events import Advanced, Cancelled, Completed, Failed
+from vitascope.engine.generation import Snapshot
+from vitascope.errors import GenerationFailed
+from vitascope.request import GenerationRequest
+
+
+@pytest.fixture(params=sorted(CASES))
+def model(request: pytest.FixtureRequest) -> Tiny:
+    return tiny(request.param)
+
+
+@dataclass
+class Run:
+    """What became of one generation."""
+
+    frames: np.ndarray
+    latents: Any
+    snapshots: list[Snapshot | None] = field(default_factory=list)
+
+
+def run(model: Tiny, request: GenerationRequest, resume: bytes | None = None) -> Run:
+    """Generate alone, with a snapshot after every tick of denoising."""
+    engine, chunks, snapshots = Engine(model.family), [], []
+    engine.start("job", request, model.case.media, resume=resume, sink=chunks.append)
+    while engine.busy:
+        for event in engine.tick():
+            assert not isinstance(event, Failed), event
+            if isinstance(event, Completed):
+                return Run(np.concatenate([c.frames for c in chunks]), event.latents, snapshots)
+        snapshots.append(engine.snapshot("job"))
+    raise AssertionError("the engine stopped before the generation was done")
+
+
+def test_a_seed_gives_the_references_latents_to_the_bit(model: Tiny) -> None:
+    request = model.request()
+    assert torch.equal(run(model, request).latents, model.reference(request))
+
+
+def test_other_sizes_give_the_references_latents_too(model: Tiny) -> None:
+    request = model.request(height=64, width=32, num_frames=5, seed=2**40)
+    assert torch.equal(run(model, request).latents, model.reference(request))
+
+
+def test_frames_are_the_references(model: Tiny) -> None:
+    request = model.request()
+    ours = run(model, request).frames
+    theirs = (model.reference(request, "np")[0] * 255).round().astype(np.uint8)
+    assert ours.shape == (request.num_frames, request.height, request.width, 3)
+    # The decoder's convolutions run in oneDNN on the CPU: sums in another order move a pixel by one level at
+    # most.
+    assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+
+
+def test_a_request_gives_the_same_bytes_every_time_and_another_seed_does_not(model: Tiny) -> None:
+    first, again = run(model, model.request()), run(model, model.request())
+    other = run(model, model.request(seed=8))
+    assert first.frames.tobytes() == again.frames.tobytes()
+    assert not torch.equal(first.latents, other.latents)
+
+
+def test_a_generation_resumed_at_any_step_ends_the_same_to_the_bit(model: Tiny) -> None:
+    for solver in model.family.card.rules.solvers or (None,):
+        request = model.request(sample_solver=solver)
+        whole = run(model, request)
+        states = {s.step: s.state for s in whole.snapshots if s is not None}
+        assert sorted(states) == list(range(1, request.num_inference_steps + 1))
+        for step, state in states.items():
+            resumed = run(model, request, resume=state)
+            assert torch.equal(resumed.latents, whole.latents), (solver, step)
+            assert resumed.frames.tobytes() == whole.frames.tobytes()
+
+
+def test_a_saved_state_is_refused_for_another_request(model: Tiny) -> None:
+    snapshot = run(model, model.request()).snapshots[-1]
+    assert snapshot is not None
+    engine = Engine(model.family)
+    engine.start("job", model.request(seed=8), model.case.media, resume=snapshot.state)
+    (failed,) = engine.tick()
+    assert isinstance(failed, Failed)
+    assert isinstance(failed.error, GenerationFailed)
+    assert not engine.busy
+
+
+def test_a_cancel_is_obeyed_at_the_next_step(model: Tiny) -> None:
+    engine = Engine(model.family)
+    engine.start("job", model.request(), model.case.media)
+    engine.tick()
+    (advanced,) = engine.tick()
+    assert isinstance(advanced, Advanced)
+    assert advanced.step == 1
+    assert engine.cancel("job")
+    assert engine.tick() == [Cancelled("job")]
+    assert not engine.busy
+
+
+def test_generations_in_turns_equal_each_alone_to_the_bit(model: Tiny) -> None:
+    requests = {"a": model.request(), "b": model.request(seed=9, num_inference_steps=4, num_frames=5)}
+    engine, chunks, latents = Engine(model.family), {"a": [], "b": []}, {}
+    engine.start("a", requests["a"], model.case.media, sink=chunks["a"].append)
+    engine.tick()
+    engine.start("b", requests["b"], model.case.media, sink=chunks["b"].append)
+    turns = []
+    while engine.busy:
+        for event in engine.tick():
+            turns.append(event.job_id)
+            if isinstance(event, Completed):
+                latents[event.job_id] = event.latents
+    assert turns[:4] in (["a", "b", "a", "b"], ["b", "a", "b", "a"])
+    for job_id, request in requests.items():
+        alone = run(model, request)
+        assert torch.equal(latents[job_id], alone.latents)
+        assert np.concatenate([c.frames for c in chunks[job_id]]).tobytes() == alone.frames.tobytes()
+
+
+def test_generations_that_share_a_forward_pass_equal_each_alone_closely(model: Tiny) -> None:
+    requests = {"a": model.request(), "b": model.request(seed=9, prompt="a dog")}
+    engine, latents, shared = Engine(model.family, max_batch=2), {}, 0
+    for job_id, request in requests.items():
+        engine.start(job_id, request, model.case.media)
+    while engine.busy:
+        events = engine.tick()
+        shared += len(events) == 2
+        latents |= {e.job_id: e.latents for e in events if isinstance(e, Completed)}
+    assert shared == requests["a"].num_inference_steps
+    for job_id, request in requests.items():
+        torch.testing.assert_close(latents[job_id], run(model, request).latents, rtol=1e-4, atol=1e-4)
+
+
+def test_a_preview_can_be_had_at_any_step(model: Tiny) -> None:
+    request = model.request()
+    engine = Engine(model.family)
+    engine.start("job", request, model.case.media)
+    engine.tick()
+    assert engine.preview("job") is None
+    previews = []
+    for _ in range(request.num_inference_steps):
+        engine.tick()
+        preview = engine.preview("job")
+        assert preview is not None
+        previews.append(preview)
+    height, width, channels = previews[0].shape
+    assert previews[0].dtype == np.uint8
+    assert channels == 3
+    assert height * request.width == width * request.height
+    assert (previews[0] != previews[-1]).any()
+
+
+def test_a_preview_changes_nothing(model: Tiny) -> None:
+    request = model.request()
+    engine = Engine(model.family)
+    engine.start("job", request, model.case.media)
+    while engine.busy:
+        for event in engine.tick():
+            if isinstance(event, Completed):
+                assert torch.equal(event.latents, run(model, request).latents)
+        engine.preview("job")
+
+
+def test_the_card_offers_the_task_and_its_native_values_pass_its_own_rules(model: Tiny) -> None:
+    request = model.request()
+    assert request.task in model.family.card.tasks
+    native = dict.fromkeys(("height", "width", "num_frames", "num_inference_steps", "guidance_scale"))
+    assert model.request(**native).height == model.family.card.defaults.height
+    assert model.family.card.components.keys() >= {"transformer", "vae", "text_encoder"}
