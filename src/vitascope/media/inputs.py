@@ -19,7 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from vitascope.errors import InvalidMedia
-from vitascope.media.artifacts import Artifacts
+from vitascope.media.artifacts import Artifacts, content_key
 
 Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 
@@ -95,6 +95,11 @@ def fit(picture: Image.Image, width: int, height: int, mode: str) -> Image.Image
         f"The picture is {picture.width}x{picture.height} and the clip {width}x{height}; send it in the "
         "clip's size, or set resize_mode to 'crop' or 'pad'."
     )
+
+
+def picture_key(picture: Picture) -> str:
+    """Return the key under which a picture of these pixels is kept."""
+    return content_key(_to_png(Image.fromarray(picture)), "png")
 
 
 def load_picture(artifacts: Artifacts, key: str) -> Picture:

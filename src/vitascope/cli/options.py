@@ -1,0 +1,140 @@
+"""What several commands take: which model, which clip, which pictures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from vitascope.config import Settings, load_settings
+from vitascope.errors import InvalidMedia, InvalidRequest
+from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit
+
+if TYPE_CHECKING:
+    from vitascope.card import ModelCard
+    from vitascope.library import Model
+
+
+def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
+    return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """The model and where it runs. What is not said comes from `VITASCOPE_*` variables, as for the server."""
+
+    model_path: Annotated[
+        str | None, _in("Model", "Model folder or hub id (owner/name); the bundled model if not given.")
+    ] = None
+    device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
+    dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
+    num_threads: Annotated[
+        int | None, _in("Model", "CPU threads; 0 takes the cores of the machine.", min=0)
+    ] = None
+
+    def settings(self) -> Settings:
+        """Merge the flags with the operator's environment."""
+        flags = asdict(self)
+        del flags["dtype"]
+        return load_settings(flags)
+
+    def load(self) -> Model:
+        """Load the model."""
+        from vitascope.library import load
+
+        settings = self.settings()
+        return load(
+            settings.model_path,
+            device=settings.device,
+            dtype=self.dtype,
+            num_threads=settings.num_threads or None,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wishes:
+    """What the clip should be; what is not said is the model's native value."""
+
+    prompt: Annotated[str, _in("Clip", "What the clip should show.", "--prompt", "-p")]
+    negative_prompt: Annotated[str | None, _in("Clip", "What it should not show.")] = None
+    height: Annotated[int | None, _in("Clip", "Height in pixels.")] = None
+    width: Annotated[int | None, _in("Clip", "Width in pixels.")] = None
+    num_frames: Annotated[int | None, _in("Clip", "Number of frames.")] = None
+    fps: Annotated[float | None, _in("Clip", "Frames a second; fractions such as 23.976 are fine.")] = None
+    num_inference_steps: Annotated[int | None, _in("Clip", "Denoising steps.")] = None
+    guidance_scale: Annotated[float | None, _in("Clip", "How strictly the prompt is followed.")] = None
+    guidance_scale_2: Annotated[
+        float | None, _in("Clip", "The same for the second, low-noise transformer of a model that has one.")
+    ] = None
+    flow_shift: Annotated[float | None, _in("Clip", "Shift of the noise schedule.")] = None
+    sample_solver: Annotated[str | None, _in("Clip", "Solver; `vitascope models show` lists them.")] = None
+    max_sequence_length: Annotated[int | None, _in("Clip", "Longest prompt, in tokens.")] = None
+    seed: Annotated[int | None, _in("Clip", "The same seed makes the same clip; random if not given.")] = None
+
+    def given(self) -> dict[str, Any]:
+        """Return what was said."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pictures:
+    """The frames that the clip begins and ends with."""
+
+    image_path: Annotated[
+        list[Path] | None,
+        _in("Pictures", "First frame (JPEG, PNG or WebP); given a second time, the last frame."),
+    ] = None
+    last_image_path: Annotated[Path | None, _in("Pictures", "Last frame.")] = None
+    resize_mode: Annotated[
+        str,
+        _in("Pictures", "What to do with a picture of another size than the clip: error, crop or pad."),
+    ] = "error"
+
+    def paths(self) -> list[Path]:
+        """Return the files: none, the first frame, or the first and the last.
+
+        Raises:
+            InvalidRequest: more than two, or a last frame alone.
+
+        """
+        found = list(self.image_path or ())
+        if self.last_image_path is not None:
+            if not found:
+                raise InvalidRequest("--last-image-path needs --image-path beside it.", param="image_path")
+            found.append(self.last_image_path)
+        if len(found) > 2:
+            raise InvalidRequest(
+                f"{len(found)} pictures are given; a clip takes a first and a last frame.", param="image_path"
+            )
+        return found
+
+    def fitted(self, wishes: Wishes, card: ModelCard, max_pixels: int) -> dict[str, Picture]:
+        """Read the pictures in the clip's size, as keywords for `Model.generate`.
+
+        Raises:
+            InvalidMedia: a file that cannot be read, is no picture, or has another size.
+
+        """
+        width, height = wishes.width or card.defaults.width, wishes.height or card.defaults.height
+        pictures = [self._fit(path, width, height, max_pixels) for path in self.paths()]
+        return dict(zip(("image", "last_image"), pictures, strict=False))
+
+    def check(self) -> None:
+        """Refuse what can be refused before a model is loaded. Raises `InvalidRequest`."""
+        if self.resize_mode not in RESIZE_MODES:
+            raise InvalidRequest(
+                f"resize_mode is {self.resize_mode!r}; use {', '.join(RESIZE_MODES)}.", param="resize_mode"
+            )
+        for path in self.paths():
+            if not path.is_file():
+                raise InvalidMedia(f"There is no picture {str(path)!r}.", param="image_path")
+
+    def _fit(self, path: Path, width: int, height: int, max_pixels: int) -> Picture:
+        import numpy as np
+
+        try:
+            return np.asarray(fit(decode(path.read_bytes(), max_pixels), width, height, self.resize_mode))
+        except InvalidMedia as error:
+            raise InvalidMedia(f"{path}: {error}", param="image_path") from None

@@ -1,0 +1,72 @@
+"""The bar: stage, steps, pace and time left, on a terminal's stderr."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from vitascope.engine.events import Advanced
+
+
+class Pace(ProgressColumn):
+    """Steps a second, or seconds a step where that is the larger number."""
+
+    def render(self, task: Task) -> Text:
+        """Draw the column."""
+        return Text(pace(task.finished_speed or task.speed))
+
+
+def pace(steps_per_s: float | None) -> str:
+    """Say how fast steps come."""
+    if not steps_per_s:
+        return "-- it/s"
+    return f"{steps_per_s:.2f} it/s" if steps_per_s >= 1 else f"{1 / steps_per_s:.2f} s/it"
+
+
+class StepBar:
+    """Used as a context; `update` is what `Model.generate` calls after each piece of work."""
+
+    def __init__(self, console: Console) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description:<7}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            Pace(),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("load", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self) -> None:
+        """Go over from loading to generating: from now on steps are counted."""
+        self._progress.reset(self._task, description="encode", total=None)
+
+    def update(self, event: Advanced) -> None:
+        """Show how far the clip is."""
+        self._progress.update(
+            self._task, description=event.stage, completed=event.step, total=event.num_steps
+        )

@@ -1,0 +1,112 @@
+"""`vitascope reproduce`: make a clip again from what it says about itself, and compare every frame."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+import vitascope
+from vitascope.cli.flags import taking
+from vitascope.cli.options import Pictures, Runtime, Wishes
+from vitascope.cli.progress import StepBar
+from vitascope.errors import InvalidRequest
+from vitascope.media.provenance import Provenance, read_provenance
+from vitascope.media.video import hash_frames, read_video
+from vitascope.observability.logs import set_up_logging
+
+if TYPE_CHECKING:
+    from vitascope.card import ModelCard
+    from vitascope.library import Clip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """The clip to make again."""
+
+    clip: Annotated[Path, typer.Argument(help="An MP4 that Vitascope wrote.", show_default=False)]
+    output_path: Annotated[
+        Path | None, typer.Option(help="File to write the new clip to.", show_default=False)
+    ] = None
+
+
+@taking(Original, Pictures, Runtime)
+def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
+    """Make a clip again and say whether the frames are identical; exit status 1 if they are not.
+
+    A clip that began from pictures needs the same ones, and the same --resize-mode, again.
+    """
+    set_up_logging("warning")
+    told = read_provenance(original.clip)
+    pictures.check()
+    _check_pictures_given(told, pictures)
+    with StepBar(Console(stderr=True)) as bar:
+        model = runtime.load()
+        _check_identity(told, model.card)
+        bar.begin()
+        wishes = _wishes(told)
+        inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
+        clip = model.generate(**wishes.given(), **inputs, on_progress=bar.update)
+    _check_request(told, clip)
+    if original.output_path is not None:
+        clip.save(original.output_path)
+    raise typer.Exit(_verdict(told, clip, original.clip))
+
+
+def _wishes(told: Provenance) -> Wishes:
+    said = asdict(told.request)
+    return Wishes(**{name: said[name] for name in Wishes.__dataclass_fields__})
+
+
+def _check_pictures_given(told: Provenance, pictures: Pictures) -> None:
+    needed = sum(key is not None for key in (told.request.first_frame, told.request.last_frame))
+    given = len(pictures.paths())
+    if given != needed:
+        raise InvalidRequest(
+            f"This clip was made from {needed} pictures and {given} are given; pass them with --image-path.",
+            param="image_path",
+        )
+
+
+def _check_identity(told: Provenance, card: ModelCard) -> None:
+    if told.identity != card.identity:
+        raise InvalidRequest(
+            f"This clip was made by {told.model} ({told.identity[:12]}), and this model is {card.name} "
+            f"({card.identity[:12]}); give the right one with --model-path.",
+            param="model_path",
+        )
+
+
+def _check_request(told: Provenance, clip: Clip) -> None:
+    """Refuse to compare what was not asked the same way: other pictures, or a changed model folder."""
+    asked, done = asdict(told.request), asdict(replace(clip.request, model=told.request.model))
+    differ = [name for name in asked if asked[name] != done[name]]
+    if differ:
+        raise InvalidRequest(
+            f"The clip cannot be made again from this: {', '.join(differ)} would not be the same.",
+            param=differ[0],
+        )
+
+
+def _verdict(told: Provenance, clip: Clip, original: Path) -> int:
+    if hash_frames(clip.frames) == told.frames_sha256:
+        typer.echo(f"identical: all {len(clip.frames)} frames are the same to the bit")
+        return 0
+    typer.echo(
+        f"different: the frames are not the same; the file is {_closeness(original, clip.frames)} from "
+        f"the new ones (made by version {told.vitascope}, this is {vitascope.__version__})"
+    )
+    return 1
+
+
+def _closeness(original: Path, frames: Any) -> str:
+    old = read_video(original).frames
+    if old.shape != frames.shape:
+        return "of another shape"
+    error = np.mean((old.astype(np.float32) - frames) ** 2)
+    return "0 levels" if error == 0 else f"{10 * math.log10(255**2 / error):.1f} dB PSNR"

@@ -1,0 +1,70 @@
+"""`vitascope serve`: every setting of the server is a flag."""
+
+from __future__ import annotations
+
+from inspect import Parameter
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic.fields import FieldInfo
+
+import vitascope
+from vitascope.cli.flags import with_parameters
+from vitascope.config import Settings, load_settings
+from vitascope.observability.logs import set_up_logging
+
+
+def _serve(config: Path | None = None, **flags: Any) -> None:
+    """Serve a model over HTTP until SIGTERM or Ctrl-C; what runs then goes on at the next start.
+
+    Each flag may also be set in a TOML file (--config) or as a variable (--data-dir is VITASCOPE_DATA_DIR).
+    Flags win over variables, variables over the file.
+    """
+    settings = load_settings(
+        {name: value for name, value in flags.items() if value not in (None, [])}, file=config
+    )
+    key = settings.api_key
+    set_up_logging(
+        settings.log_level, as_json=settings.log_json, secrets=[key.get_secret_value()] if key else []
+    )
+    from vitascope import server
+
+    server.serve(settings, on_listening=_announce)
+
+
+def _announce(url: str) -> None:
+    typer.echo(f"Vitascope {vitascope.__version__} listens on {url} (routes: {url}/docs)")
+
+
+def _flag(name: str, field: FieldInfo) -> Parameter:
+    option = typer.Option(help=field.description, show_default=_shown_default(name, field))
+    annotation: Any = Annotated[_plain(field.annotation), option]
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _plain(annotation: Any) -> Any:
+    """Return what is typed on a command line; what it has to be is checked with the settings."""
+    if annotation in (bool, int, float):
+        return annotation | None
+    return list[str] | None if str(annotation).startswith("tuple") else str | None
+
+
+def _shown_default(name: str, field: FieldInfo) -> str | bool:
+    unset = (
+        field.is_required() or field.default in (None, ()) or name == "model_path" or field.default_factory
+    )
+    return False if unset else str(field.default)
+
+
+_CONFIG = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
+
+serve = with_parameters(
+    _serve,
+    [
+        Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG),
+        *(_flag(name, field) for name, field in Settings.model_fields.items()),
+    ],
+    _serve,
+)
+serve.__name__ = "serve"
