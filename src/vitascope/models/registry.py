@@ -14,6 +14,11 @@ from vitascope.models.family import Family
 
 # The pipeline class in model_index.json, and the package whose `load` makes the family.
 FAMILIES = {
+    "CogVideoXPipeline": "vitascope.models.cogvideox",
+    "CogVideoXImageToVideoPipeline": "vitascope.models.cogvideox",
+    "LTX2ConditionPipeline": "vitascope.models.ltx2",
+    "LTX2ImageToVideoPipeline": "vitascope.models.ltx2",
+    "LTX2Pipeline": "vitascope.models.ltx2",
     "WanPipeline": "vitascope.models.wan",
     "WanImageToVideoPipeline": "vitascope.models.wan",
 }
