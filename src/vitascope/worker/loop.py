@@ -189,7 +189,6 @@ class Loop:
             return
         now = time.monotonic()
         if task.job_id in self._watched and now - task.previewed_at >= PREVIEW_INTERVAL_S:
-            task.previewed_at = now
             self._preview(task, event.step)
         if now - task.saved_at >= self._checkpoint_interval_s and task.saved.done():
             task.saved_at = now
@@ -204,6 +203,7 @@ class Loop:
     def _preview(self, task: Task, step: int) -> None:
         picture = self._engine.preview(task.job_id)
         if picture is not None:
+            task.previewed_at = time.monotonic()
             self._line.send(wire.Preview(job_id=task.job_id, step=step, image=to_webp(picture)))
 
     def _complete(self, task: Task, cost: events.Cost) -> None:

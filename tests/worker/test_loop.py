@@ -1,0 +1,345 @@
+"""The loop, with the real engine and a toy family; the test is the server."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from dataclasses import replace
+
+import pytest
+
+from vitascope import wire
+from vitascope.engine.engine import Engine
+from vitascope.errors import OutOfMemory
+from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.video import read_video
+from vitascope.worker.loop import Loop
+
+NEVER_S = 1e9
+
+
+class Server:
+    """The other end of a loop that runs in a thread of its own."""
+
+    def __init__(self, family, artifacts, checkpoint_interval_s: float = NEVER_S) -> None:
+        self._commands: queue.SimpleQueue = queue.SimpleQueue()
+        self.events: queue.SimpleQueue = queue.SimpleQueue()
+        loop = Loop(Engine(family), self, artifacts, checkpoint_interval_s=checkpoint_interval_s)
+        self._thread = threading.Thread(target=loop.run)
+        self._thread.start()
+
+    def take(self, *, wait: bool) -> list:
+        commands = [self._commands.get()] if wait else []
+        while not self._commands.empty():
+            commands.append(self._commands.get())
+        return commands
+
+    def send(self, event) -> None:
+        self.events.put(event)
+
+    def command(self, *commands) -> None:
+        for command in commands:
+            self._commands.put(command)
+
+    def until(self, kind, job_id: str | None = None) -> tuple:
+        """Return the next event of a kind, and all that came before it."""
+        before = []
+        while True:
+            event = self.events.get(timeout=20)
+            if isinstance(event, kind) and job_id in {None, event.job_id}:
+                return event, before
+            before.append(event)
+
+    def stop(self) -> list:
+        """Shut the loop down, return what it said until its end."""
+        self.command(wire.Shutdown())
+        self._thread.join(20)
+        assert not self._thread.is_alive()
+        said = []
+        while not self.events.empty():
+            said.append(self.events.get())
+        return said
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    return FolderArtifacts(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def serve(family, artifacts):
+    servers = []
+
+    def start(**options) -> Server:
+        servers.append(Server(family, artifacts, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def generate(make_request):
+    def make(job_id: str = "a", token: int = 1, resume_key=None, resume_step: int = 0, **changes):
+        return wire.Generate(
+            job_id=job_id, token=token, request=make_request(**changes),
+            resume_key=resume_key, resume_step=resume_step,
+        )  # fmt: skip
+
+    return make
+
+
+def progress_of(events) -> list[tuple[str, int]]:
+    return [(e.stage, e.step) for e in events if isinstance(e, wire.Progress)]
+
+
+def clip_of(artifacts, finished: wire.Finished) -> bytes:
+    return artifacts.path(finished.files[0].key).read_bytes()
+
+
+def test_a_job_tells_every_step_and_its_file_is_there_when_it_says_so(serve, generate, artifacts):
+    server = serve()
+    server.command(generate(token=7))
+    finished, before = server.until(wire.Finished)
+    assert before[0] == wire.Started(job_id="a", token=7, step=0)
+    steps = progress_of(before)
+    assert [p for p in steps if p[0] in {"encode", "denoise", "finish"}] == [
+        ("encode", 0), ("denoise", 0), ("denoise", 1), ("denoise", 2), ("denoise", 3), ("finish", 4),
+    ]  # fmt: skip
+    file = finished.files[0]
+    assert (finished.token, file.variant, file.size_bytes) == (7, "video", len(clip_of(artifacts, finished)))
+    assert read_video(artifacts.path(file.key)).frames.shape == (5, 16, 16, 3)
+    assert set(finished.stats.stage_s) == {"encode", "denoise", "decode", "finish"}
+
+
+def test_a_cancel_is_obeyed_at_the_next_step_and_leaves_nothing(serve, generate, family, gate, artifacts):
+    family.before_step = gate
+    server = serve()
+    server.command(generate(num_inference_steps=1000))
+    assert gate.reached.wait(20)
+    server.command(wire.Cancel(job_id="a", token=1))
+    gate.opened.set()
+    cancelled, before = server.until(wire.Cancelled)
+    assert cancelled == wire.Cancelled(job_id="a", token=1)
+    assert progress_of(before)[-1] == ("denoise", 1)
+    server.command(generate("b"))
+    server.until(wire.Finished, "b")
+    assert len(list(artifacts.keys())) == 1
+
+
+def test_a_cancel_of_an_old_claim_is_ignored(serve, generate, family, gate):
+    family.before_step = gate
+    server = serve()
+    server.command(generate(token=2), wire.Cancel(job_id="a", token=1))
+    gate.opened.set()
+    server.until(wire.Finished)
+
+
+def test_a_cancel_while_it_decodes_leaves_no_file(serve, generate, family, gate, artifacts):
+    family.before_decode = gate
+    server = serve()
+    server.command(generate())
+    assert gate.reached.wait(20)
+    server.command(wire.Cancel(job_id="a", token=1))
+    gate.opened.set()
+    server.until(wire.Cancelled)
+    server.stop()
+    assert list(artifacts.keys()) == []
+    assert list((artifacts.root / "pending").iterdir()) == []
+
+
+def test_the_next_job_denoises_while_the_last_is_encoded(serve, generate, gate, monkeypatch, artifacts):
+    new_file = artifacts.new_file
+    first = threading.Event()
+
+    def slow(suffix):
+        if not first.is_set():
+            first.set()
+            gate()
+        return new_file(suffix)
+
+    monkeypatch.setattr(artifacts, "new_file", slow)  # a disk that takes its time
+    server = serve()
+    server.command(generate("a"))
+    _, before = server.until(wire.Progress, "a")
+    while ("finish", 4) not in progress_of(before):
+        event, more = server.until(wire.Progress, "a")
+        before += [*more, event]
+    server.command(generate("b"))
+    server.until(wire.Finished, "b")
+    gate.opened.set()
+    server.until(wire.Finished, "a")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("/secret/path exploded"), ValueError("boom")])
+def test_a_bug_ends_its_job_alone_and_gives_nothing_away(serve, generate, family, error):
+    def explode(sample):
+        if sample.request.seed == 13:
+            raise error
+
+    family.before_step = explode
+    server = serve()
+    server.command(generate("bad", seed=13))
+    failed, _ = server.until(wire.Failed)
+    assert (failed.job_id, failed.code, failed.retryable) == ("bad", "generation_failed", False)
+    assert str(error) not in failed.message
+    server.command(generate("good"))
+    server.until(wire.Finished, "good")
+
+
+def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family, monkeypatch):
+    server = serve(checkpoint_interval_s=0)
+    monkeypatch.setattr(family, "preview", lambda sample: 1 / 0)
+    server.command(wire.WatchPreview(job_id="bad", enabled=True), generate("bad"))
+    assert server.until(wire.Failed)[0].job_id == "bad"
+    server.command(generate("good"))
+    server.until(wire.Finished, "good")
+
+
+def test_out_of_memory_says_so_and_the_worker_lives_on(serve, generate, family):
+    def exhaust(sample):
+        if sample.request.seed == 13:
+            raise MemoryError
+
+    family.before_step = exhaust
+    server = serve()
+    server.command(generate("big", seed=13))
+    failed, _ = server.until(wire.Failed)
+    assert failed.code == OutOfMemory.code
+    server.command(generate("small"))
+    server.until(wire.Finished, "small")
+
+
+def test_a_missing_picture_fails_its_job_by_name(serve, generate):
+    server = serve()
+    server.command(generate(first_frame="0" * 64 + ".png"))
+    failed, _ = server.until(wire.Failed)
+    assert failed.code == "not_found"
+
+
+def test_a_disk_that_cannot_be_written_fails_the_job(serve, generate, artifacts, monkeypatch):
+    new_file = artifacts.new_file
+
+    def full(suffix):
+        raise OSError(28, "No space left on device", "/secret/path")
+
+    monkeypatch.setattr(artifacts, "new_file", full)
+    server = serve()
+    server.command(generate("a"))
+    failed, _ = server.until(wire.Failed)
+    assert (failed.code, "secret" in failed.message) == ("generation_failed", False)
+    monkeypatch.setattr(artifacts, "new_file", new_file)
+    server.command(generate("b"))
+    server.until(wire.Finished, "b")
+
+
+def test_a_job_goes_on_from_a_checkpoint_to_the_same_bytes(serve, generate, artifacts):
+    server = serve(checkpoint_interval_s=0)
+    server.command(generate(num_inference_steps=30))
+    finished, before = server.until(wire.Finished)
+    checkpoints = [e for e in before if isinstance(e, wire.Checkpointed)]
+    assert checkpoints
+    middle = checkpoints[len(checkpoints) // 2]
+    again = generate(token=2, num_inference_steps=30, resume_key=middle.key, resume_step=middle.step)
+    server.command(again)
+    resumed, events = server.until(wire.Finished)
+    started = next(e for e in events if isinstance(e, wire.Started))
+    assert (started.step, started.token) == (middle.step, 2)
+    assert min(step for _, step in progress_of(events)) == middle.step
+    assert clip_of(artifacts, resumed) == clip_of(artifacts, finished)
+
+
+@pytest.mark.parametrize("state", ["missing", "damaged", "of another request"])
+def test_a_useless_checkpoint_means_starting_anew(serve, generate, artifacts, state):
+    server = serve(checkpoint_interval_s=0)
+    server.command(generate("other", seed=5, num_inference_steps=9))
+    _, before = server.until(wire.Finished)
+    key = {
+        "missing": "0" * 32 + ".safetensors",
+        "damaged": artifacts.put(b"no state", "safetensors"),
+        "of another request": next(e.key for e in before if isinstance(e, wire.Checkpointed)),
+    }[state]
+    server.command(generate("a", resume_key=key, resume_step=3))
+    resumed, events = server.until(wire.Finished, "a")
+    assert [e.step for e in events if isinstance(e, wire.Started)][-1] == 0
+    server.command(generate("b"))
+    fresh, _ = server.until(wire.Finished, "b")
+    assert clip_of(artifacts, resumed) == clip_of(artifacts, fresh)
+
+
+def test_a_shutdown_parks_what_runs_and_it_goes_on_to_the_same_bytes(
+    serve, generate, family, gate, artifacts
+):
+    server = serve()
+    server.command(generate("whole", num_inference_steps=20))
+    whole, _ = server.until(wire.Finished)
+
+    def pause(sample):
+        if sample.trajectory.step == 7:
+            gate()
+
+    family.before_step = pause
+    server.command(generate("a", num_inference_steps=20))
+    assert gate.reached.wait(20)
+    server.command(wire.Shutdown())
+    gate.opened.set()
+    parked, _ = server.until(wire.Parked)
+    assert (parked.job_id, parked.token, parked.step) == ("a", 1, 8)
+    family.before_step = None
+    next_server = serve()
+    command = generate("a", token=2, num_inference_steps=20, resume_key=parked.key, resume_step=8)
+    next_server.command(command)
+    finished, _ = next_server.until(wire.Finished)
+    assert clip_of(artifacts, finished) == clip_of(artifacts, whole)
+
+
+def test_a_shutdown_before_the_first_step_parks_without_a_state(serve, generate, family, gate):
+    server = serve()
+    family.before_decode = gate  # of the job before: it holds the device until both commands are there
+    server.command(generate("a", num_frames=1))
+    assert gate.reached.wait(20)
+    server.command(generate("b"), wire.Shutdown())
+    gate.opened.set()
+    parked, _ = server.until(wire.Parked, "b")
+    assert (parked.step, parked.key) == (0, None)
+
+
+def test_a_shutdown_waits_for_the_file_of_a_clip_that_is_done(serve, generate, artifacts, gate, monkeypatch):
+    new_file = artifacts.new_file
+
+    def slow(suffix):
+        gate()
+        return new_file(suffix)
+
+    monkeypatch.setattr(artifacts, "new_file", slow)
+    server = serve()
+    server.command(generate())
+    events = []
+    while ("finish", 4) not in progress_of(events):
+        events.append(server.until(wire.Progress)[0])
+    server.command(wire.Shutdown())
+    gate.opened.set()
+    assert artifacts.path(server.until(wire.Finished)[0].files[0].key).exists()
+
+
+def test_previews_come_only_while_somebody_watches(serve, generate, family):
+    server = serve()
+    server.command(generate("unwatched", num_inference_steps=20))
+    _, before = server.until(wire.Finished)
+    assert not any(isinstance(e, wire.Preview) for e in before)
+    assert family.previews == []
+    server.command(wire.WatchPreview(job_id="a", enabled=True), generate("a", num_inference_steps=20))
+    preview, _ = server.until(wire.Preview)
+    assert (preview.job_id, preview.image[:4]) == ("a", b"RIFF")
+    server.until(wire.Finished)
+
+
+def test_the_encoded_request_is_the_one_that_was_asked(serve, generate, artifacts):
+    server = serve()
+    command = generate(fps=23.976)
+    server.command(command)
+    finished, _ = server.until(wire.Finished)
+    video = read_video(artifacts.path(finished.files[0].key))
+    assert video.fps == pytest.approx(23.976, abs=1e-3)
+    assert replace(command.request).prompt in video.metadata["comment"]
