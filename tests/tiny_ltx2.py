@@ -1,27 +1,113 @@
-"""Tiny LTX-2 folders: random weights in the real layout, with the real compression of 32 x 32 x 8."""
+"""Tiny LTX-2 pipelines: random weights in the real layout, with the real compression of 32 x 32 x 8."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
     AutoencoderKLLTX2Audio,
     AutoencoderKLLTX2Video,
     FlowMatchEulerDiscreteScheduler,
+    LTX2ConditionPipeline,
+    LTX2ImageToVideoPipeline,
     LTX2Pipeline,
     LTX2VideoTransformer3DModel,
 )
-from diffusers.pipelines.ltx2 import LTX2TextConnectors, LTX2Vocoder, LTX2VocoderWithBWE
+from diffusers.pipelines.ltx2 import (
+    LTX2TextConnectors,
+    LTX2VideoCondition,
+    LTX2Vocoder,
+    LTX2VocoderWithBWE,
+)
+from diffusers.pipelines.ltx2.utils import DISTILLED_SIGMA_VALUES
+from PIL import Image
 from transformers import Gemma3Config, Gemma3ForConditionalGeneration, GemmaTokenizer
+
+from tiny_models import CASES, Case, picture
+from vitascope.models.family import Media
+from vitascope.request import GenerationRequest
 
 HIDDEN, LAYERS, CHANNELS = 16, 2, 4
 
+# Without guidance of any kind; a distilled checkpoint is made for that.
+PLAIN = {
+    "guidance_scale": 1.0,
+    "audio_guidance_scale": 1.0,
+    "stg_scale": 0.0,
+    "audio_stg_scale": 0.0,
+    "modality_scale": 1.0,
+    "audio_modality_scale": 1.0,
+    "guidance_rescale": 0.0,
+    "audio_guidance_rescale": 0.0,
+}
+# diffusers' network without `perturbed_attn` ignores the perturbation: its pass repeats the conditional one.
+NO_PERTURBATION = {"stg_scale": 0.0, "audio_stg_scale": 0.0}
 
-def save_ltx2(folder: Path, version: str = "2.3", *, distilled: bool = False) -> Path:
-    """Write a whole folder of LTX-2 ("2.0") or LTX-2.3 ("2.3")."""
-    modern = version == "2.3"
-    pipeline = LTX2Pipeline(
+
+def ltx2(*, distilled: bool = False) -> LTX2Pipeline:
+    """LTX-2."""
+    return _pipeline(modern=False, distilled=distilled, vocoder=_vocoder())
+
+
+def ltx23(*, distilled: bool = False) -> LTX2Pipeline:
+    """LTX-2.3."""
+    return _pipeline(modern=True, distilled=distilled, vocoder=_vocoder_with_extension())
+
+
+def ask_ltx2(
+    pipeline: LTX2Pipeline, request: GenerationRequest, media: Media, output_type: str, **knobs: Any
+) -> Any:
+    """Ask the LTX-2 pipeline of the request's task; latents come as streams, "sound" is the waveform."""
+    kind, pictures = _task(media)
+    if kind is not LTX2Pipeline:
+        pipeline = kind(**pipeline.components)
+        pipeline.set_progress_bar_config(disable=True)
+    out = pipeline(
+        **pictures,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=request.height,
+        width=request.width,
+        num_frames=request.num_frames,
+        frame_rate=request.fps,
+        num_inference_steps=request.num_inference_steps,
+        generator=torch.Generator().manual_seed(request.seed),
+        output_type="np" if output_type == "sound" else output_type,
+        **(_native(pipeline, request) | knobs),
+    )
+    if output_type == "latent":
+        return {"video": out.frames, "audio": out.audio}
+    return out.audio if output_type == "sound" else out.frames
+
+
+def _task(media: Media) -> tuple[type, dict[str, Any]]:
+    if media.first_frame is None:
+        return LTX2Pipeline, {}
+    first = Image.fromarray(media.first_frame)
+    if media.last_frame is None:
+        return LTX2ImageToVideoPipeline, {"image": first}
+    ends = [(first, 0), (Image.fromarray(media.last_frame), -1)]
+    return LTX2ConditionPipeline, {"conditions": [LTX2VideoCondition(frames=f, index=i) for f, i in ends]}
+
+
+def _native(pipeline: LTX2Pipeline, request: GenerationRequest) -> dict[str, Any]:
+    """What the pipelines leave to whoever calls them: the values that a checkpoint is made for."""
+    modern = not pipeline.transformer.config.use_prompt_embeddings
+    knobs = {
+        "guidance_scale": request.guidance_scale,
+        "use_cross_timestep": modern,
+        "spatio_temporal_guidance_blocks": [1],
+    }
+    knobs |= {} if modern else NO_PERTURBATION
+    knobs |= PLAIN if request.guidance_scale == 1.0 else {}
+    if not pipeline.scheduler.config.use_dynamic_shifting:
+        knobs["sigmas"] = DISTILLED_SIGMA_VALUES
+    return knobs
+
+
+def _pipeline(*, modern: bool, distilled: bool, vocoder: Any) -> LTX2Pipeline:
+    return LTX2Pipeline(
         scheduler=_scheduler(distilled=distilled),
         vae=_video_vae(),
         audio_vae=_audio_vae(),
@@ -29,10 +115,8 @@ def save_ltx2(folder: Path, version: str = "2.3", *, distilled: bool = False) ->
         tokenizer=_tokenizer(),
         connectors=_connectors(modern=modern),
         transformer=_transformer(modern=modern),
-        vocoder=_vocoder_with_extension() if modern else _vocoder(),
+        vocoder=vocoder,
     )
-    pipeline.save_pretrained(folder)
-    return folder
 
 
 def _scheduler(*, distilled: bool) -> FlowMatchEulerDiscreteScheduler:
@@ -211,3 +295,30 @@ def _spread(vae: AutoencoderKLLTX2Audio | AutoencoderKLLTX2Video) -> None:
     """Give latents a mean and a spread of their own, so that a forgotten scale shows."""
     vae.latents_mean.normal_()
     vae.latents_std.uniform_(0.5, 2.0)
+
+
+_SIZES = {"height": 64, "width": 64, "num_frames": 9}
+_OTHER = {"height": 64, "width": 96, "num_frames": 17, "num_inference_steps": 4}
+_FIXED = {"num_inference_steps": 8, "guidance_scale": 1.0}
+_ONE = Media(picture(1, 50))
+_TWO = Media(picture(1, 50), picture(2, 71))
+
+LTX2_CASES = {
+    case.name: case
+    for case in (
+        Case("ltx2_t2v", ltx2, ask_ltx2, wish=_SIZES, other=_OTHER),
+        Case("ltx2_i2v", ltx2, ask_ltx2, wish=_SIZES, other=_OTHER, media=_ONE),
+        Case("ltx23_t2v", ltx23, ask_ltx2, wish=_SIZES, other=_OTHER),
+        Case("ltx23_i2v", ltx23, ask_ltx2, wish=_SIZES, other=_OTHER, media=_ONE),
+        Case("ltx23_flf2v", ltx23, ask_ltx2, wish=_SIZES, other=_OTHER, media=_TWO),
+        Case(
+            "ltx23_distilled_t2v",
+            lambda: ltx23(distilled=True),
+            ask_ltx2,
+            wish=_SIZES | _FIXED,
+            other=_OTHER | _FIXED,
+        ),
+    )
+}
+
+CASES.update(LTX2_CASES)

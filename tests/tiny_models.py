@@ -1,4 +1,4 @@
-"""Complete pipelines of a few thousand random weights, with tokenizers made offline, as folders and loaded families.
+"""Complete pipelines of a few thousand random weights, with tokenizers made offline.
 
 A family joins the contract suite with one `Case` for each way of using it: how to build the diffusers
 pipeline that is its reference, what to ask for, and how to ask the reference the same.
@@ -42,6 +42,7 @@ from vitascope.request import GenerationRequest
 torch.set_num_threads(1)  # sums in one order: results are compared to the bit
 
 SIZE = {"height": 32, "width": 32, "num_frames": 9}
+OTHER = {"height": 64, "width": 32, "num_frames": 5, "num_inference_steps": 4}
 
 
 def picture(seed: int, size: int = 32) -> np.ndarray:
@@ -51,13 +52,17 @@ def picture(seed: int, size: int = 32) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Case:
-    """One way of using a family. `ask` runs the reference and returns what its `output_type` says."""
+    """One way of using a family. `ask` runs the reference and returns what its `output_type` says.
+
+    `other` is another size and number of steps that the case must do as well.
+    """
 
     name: str
     build: Callable[[], DiffusionPipeline]
     ask: Callable[[DiffusionPipeline, GenerationRequest, Media, str], Any]
     wish: dict[str, Any] = field(default_factory=dict)
     media: Media = field(default_factory=Media)
+    other: dict[str, Any] = field(default_factory=lambda: dict(OTHER))
 
 
 @dataclass(frozen=True)
