@@ -29,6 +29,7 @@ class Defaults:
     num_inference_steps: int
     guidance_scale: float
     guidance_scale_2: float | None = None
+    true_cfg_scale: float | None = None
     flow_shift: float | None = None
     negative_prompt: str = ""
     sample_solver: str | None = None
@@ -48,6 +49,7 @@ class Rules:
     frame_stride: int
     max_pixels: int
     max_frames: int
+    min_steps: int = 1  # equal to max_steps where a model is made for one number of steps
     max_steps: int = 200
     solvers: tuple[str, ...] = ()
     max_sequence_length: int | None = None
@@ -92,6 +94,7 @@ class Wish:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    true_cfg_scale: float | None = None
     flow_shift: float | None = None
     sample_solver: str | None = None
     max_sequence_length: int | None = None
@@ -124,7 +127,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
                 "num_inference_steps",
                 wish.num_inference_steps,
                 d.num_inference_steps,
-                1,
+                card.rules.min_steps,
                 card.rules.max_steps,
             )
         ),
@@ -132,6 +135,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         guidance_scale_2=_optional(
             "guidance_scale_2", wish.guidance_scale_2, d.guidance_scale_2, card, (0.0, 20.0)
         ),
+        true_cfg_scale=_true_cfg_scale(wish.true_cfg_scale, card),
         flow_shift=_optional("flow_shift", wish.flow_shift, d.flow_shift, card, (0.01, 100.0)),
         sample_solver=_solver(wish.sample_solver, card),
         max_sequence_length=_max_sequence_length(wish.max_sequence_length, card),
@@ -176,7 +180,8 @@ def _prompt(prompt: str | None) -> str:
 def _in_range(name: str, given: float | None, default: float, low: float, high: float) -> float:
     value = default if given is None else given
     if not (math.isfinite(value) and low <= value <= high):
-        raise InvalidRequest(f"{name} is {value:g}; it must be from {low:g} to {high:g}.", param=name)
+        allowed = f"{low:g}" if low == high else f"from {low:g} to {high:g}"
+        raise InvalidRequest(f"{name} is {value:g}; it must be {allowed}.", param=name)
     return value
 
 
@@ -188,6 +193,14 @@ def _optional(
             raise InvalidRequest(f"{card.name} has no {name}; leave it out.", param=name)
         return None
     return _in_range(name, given, default, *bounds)
+
+
+def _true_cfg_scale(given: float | None, card: ModelCard) -> float | None:
+    """A scale of 1 asks for nothing, so that every model grants it."""
+    default = card.defaults.true_cfg_scale
+    if given == 1.0 and default is None:
+        return None
+    return _optional("true_cfg_scale", given, default, card, (1.0, 20.0))
 
 
 def _nearest(value: int, step: int, offset: int, high: int) -> str:

@@ -8,7 +8,6 @@ clip.save("circle.mp4")
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +24,7 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
 from vitascope.errors import GenerationFailed, InvalidMedia, UnknownField
-from vitascope.media.inputs import decode
+from vitascope.media.inputs import decode, picture_key
 from vitascope.media.provenance import describe
 from vitascope.media.video import VideoWriter
 from vitascope.models.family import Chunk, Media, Picture, Pixels
@@ -102,7 +101,7 @@ class Model:
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
         (H, W, 3). Further keywords, each the model's native value unless given: `seed` (random), `height`,
         `width`, `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
-        `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`. `on_progress` is called after
+        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`. `on_progress` is called after
         each quantum of work.
 
         Raises:
@@ -207,5 +206,5 @@ def _read(path: Path, param: str) -> Image.Image:
 
 
 def _key(picture: Picture | None) -> str | None:
-    """Name a picture by its content, so that the request tells which one it was."""
-    return None if picture is None else hashlib.sha256(picture.tobytes()).hexdigest()
+    """Name a picture as the server does, so that the request tells which one it was."""
+    return None if picture is None else picture_key(picture)

@@ -71,6 +71,9 @@ _WISHES = {
     "num_inference_steps": _wish(INTEGER, "Denoising steps."),
     "guidance_scale": _wish(NUMBER, "How closely the prompt is followed."),
     "guidance_scale_2": _wish(NUMBER, "The same for the second transformer of models that have two."),
+    "true_cfg_scale": _wish(
+        NUMBER, "Guidance with a negative prompt, beside the built-in one of guidance-distilled models."
+    ),
     "flow_shift": _wish(NUMBER, "Shift of the noise schedule."),
     "sample_solver": _wish(TEXT, "Solver, one of those that the model lists."),
     "max_sequence_length": _wish(INTEGER, "Tokens of the prompt that are read."),
@@ -134,7 +137,6 @@ _OFF = {
     "generate_sound": _off("it makes no sound"),
     "profile": _off("profiling is not offered; see stage_durations in the answer"),
     "profile_all_stages": _off("profiling is not offered; see stage_durations in the answer"),
-    "true_cfg_scale": _off("it has one kind of guidance; use guidance_scale", NUMBER, 1.0),
 }
 _NO_VIDEO_INPUT = "it takes no video; give pictures as input_reference and last_frame_reference"
 _NO_SOUND = "it neither takes nor makes sound"
