@@ -123,11 +123,20 @@ def cogvideox_15_i2v() -> DiffusionPipeline:
     )
 
 
+def _with_solver(pipeline: Any, name: str | None) -> Any:
+    """The same pipeline, with the scheduler that a solver's name stands for."""
+    kind = CogVideoXDDIMScheduler if name == "ddim" else CogVideoXDPMScheduler
+    if not isinstance(pipeline.scheduler, kind):
+        scheduler = kind.from_config(pipeline.scheduler.config, timestep_spacing="trailing")
+        pipeline = type(pipeline)(**pipeline.components | {"scheduler": scheduler})
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
 def ask_cogvideox(pipeline: Any, request: GenerationRequest, media: Media, output_type: str) -> Any:
     """Ask a CogVideoX pipeline for what `request` says."""
     pictures = {} if media.first_frame is None else {"image": Image.fromarray(media.first_frame)}
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline(
+    return _with_solver(pipeline, request.sample_solver)(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         height=request.height,
