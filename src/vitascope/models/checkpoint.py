@@ -111,7 +111,7 @@ class Checkpoint:
                     dtype=dtype,
                 )
         except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{part} of {self.name} cannot be loaded: {_first_line(error)}") from error
+            raise self._unloadable(part, error) from error
         _check_complete(part, info)
         return network.eval().requires_grad_(False).to(device)
 
@@ -123,10 +123,16 @@ class Checkpoint:
 
         """
         kind = self.accepted(part, allowed)
+        if not (self.root / part).is_dir():
+            raise CheckpointError(f"{self.name} has no folder {part}/, which its {INDEX} lists.")
         try:
             return kind.from_pretrained(self.root / part, local_files_only=True)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{part} of {self.name} cannot be loaded: {_first_line(error)}") from error
+            raise self._unloadable(part, error) from error
+
+    def _unloadable(self, part: str, error: Exception) -> CheckpointError:
+        said = _first_line(error).replace(str(self.root), self.name)
+        return CheckpointError(f"{part} of {self.name} cannot be loaded: {said}")
 
     def weights(self, part: str = "") -> list[Path]:
         """List the safetensors files of a component (of all, by default), in a fixed order.
