@@ -19,7 +19,7 @@ _BY_FEATURE = {
     "Compiling the model": "enable_torch_compile regional_compile enable_breakable_cuda_graph",
     "Choosing an attention backend": "attention_backend attention_backend_config attention_backend_override",
     "Adapters": "lora_path lora_nickname lora_scale lora_alpha lora_merge_mode lora_weight_name",
-    "Other guidance than classifier-free": "true_cfg_scale guidance_rescale cfg_normalization boundary_ratio",
+    "Other guidance than classifier-free": "guidance_rescale cfg_normalization boundary_ratio",
     "Several clips in one run": "prompt_path prompt_file num_outputs_per_prompt num_videos_per_prompt",
     "Video as input": "video_path",
     "Interpolating frames": "enable_frame_interpolation frame_interpolation_exp frame_interpolation_scale",

@@ -44,6 +44,8 @@ def version() -> None:
 
 def main() -> None:
     """Run the command line of this process."""
+    if "--debug" not in sys.argv:
+        sys.excepthook = _one_line
     sys.exit(run(sys.argv[1:]))
 
 
@@ -54,7 +56,6 @@ def run(args: list[str]) -> int:
     """
     if "--debug" in args:
         return _call([arg for arg in args if arg != "--debug"])
-    sys.excepthook = _one_line
     try:
         return _call(args)
     except VitascopeError as error:

@@ -62,11 +62,17 @@ class Wishes:
     height: Annotated[int | None, _in("Clip", "Height in pixels.")] = None
     width: Annotated[int | None, _in("Clip", "Width in pixels.")] = None
     num_frames: Annotated[int | None, _in("Clip", "Number of frames.")] = None
+    seconds: Annotated[
+        float | None, _in("Clip", "Length instead of --num-frames; the nearest the model can do.")
+    ] = None
     fps: Annotated[float | None, _in("Clip", "Frames a second; fractions such as 23.976 are fine.")] = None
     num_inference_steps: Annotated[int | None, _in("Clip", "Denoising steps.")] = None
     guidance_scale: Annotated[float | None, _in("Clip", "How strictly the prompt is followed.")] = None
     guidance_scale_2: Annotated[
         float | None, _in("Clip", "The same for the second, low-noise transformer of a model that has one.")
+    ] = None
+    true_cfg_scale: Annotated[
+        float | None, _in("Clip", "Guidance with a negative prompt, for guidance-distilled models.")
     ] = None
     flow_shift: Annotated[float | None, _in("Clip", "Shift of the noise schedule.")] = None
     sample_solver: Annotated[str | None, _in("Clip", "Solver; `vitascope models show` lists them.")] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -59,8 +59,8 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
 
 
 def _wishes(told: Provenance) -> Wishes:
-    said = asdict(told.request)
-    return Wishes(**{name: said[name] for name in Wishes.__dataclass_fields__})
+    said, known = asdict(told.request), {field.name for field in fields(Wishes)}
+    return Wishes(**{name: value for name, value in said.items() if name in known})
 
 
 def _check_pictures_given(told: Provenance, pictures: Pictures) -> None:

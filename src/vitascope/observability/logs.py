@@ -54,7 +54,11 @@ def set_up_logging(
     shape = as_json_line if as_json else as_text_line
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_Formatter(shape, [secret for secret in secrets if secret]))
-    logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+    root = logging.getLogger()
+    for old in [h for h in root.handlers if isinstance(h.formatter, _Formatter)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
     logging.captureWarnings(capture=True)
     if level.lower() != "debug":
         _quiet()

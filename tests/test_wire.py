@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import struct
+from typing import get_args
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitascope import wire
+from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
+from vitascope.request import GenerationRequest
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+REALS = st.floats(allow_nan=False)
+WHOLE = st.integers(0, 2**63 - 1)
+KNOWN = {str: TEXT, int: WHOLE, float: REALS}
+
+
+def request_strategy():
+    return st.builds(
+        GenerationRequest,
+        prompt=TEXT,
+        negative_prompt=TEXT,
+        model=TEXT,
+        seed=WHOLE,
+        fps=REALS,
+        guidance_scale=REALS,
+        first_frame=st.none() | TEXT,
+        flow_shift=st.none() | REALS,
+    )
+
+
+def card_strategy():
+    return st.builds(
+        ModelCard,
+        name=TEXT,
+        family=TEXT,
+        identity=TEXT,
+        tasks=st.lists(st.sampled_from(["t2v", "i2v", "flf2v"]), max_size=3).map(tuple),
+        defaults=st.builds(Defaults, height=WHOLE, width=WHOLE, num_frames=WHOLE, fps=REALS),
+        rules=st.builds(Rules, solvers=st.lists(TEXT, max_size=3).map(tuple)),
+        components=st.dictionaries(TEXT, WHOLE, max_size=3),
+        prompt_guide=st.none()
+        | st.builds(PromptGuide, known_words=st.just(("a", "b")), examples=st.just(("a b",))),
+    )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def strategies():
+    for kind, strategy in KNOWN.items():
+        st.register_type_strategy(kind, strategy)
+    st.register_type_strategy(GenerationRequest, request_strategy())
+    st.register_type_strategy(ModelCard, card_strategy())
+
+
+COMMANDS = get_args(wire.Command)
+EVENTS = get_args(wire.Event)
+
+
+def body_of(message):
+    (body,) = wire.Frames().feed(wire.encode(message))
+    return body
+
+
+@pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_every_command_comes_out_as_it_went_in(kind, data):
+    message = data.draw(st.from_type(kind))
+    assert wire.decode_command(body_of(message)) == message
+
+
+@pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
+@given(data=st.data())
+def test_every_event_comes_out_as_it_went_in(kind, data):
+    message = data.draw(st.from_type(kind))
+    assert wire.decode_event(body_of(message)) == message
+
+
+def test_every_message_is_a_command_or_an_event_and_none_is_both():
+    kinds = {
+        kind for kind in vars(wire).values() if isinstance(kind, type) and issubclass(kind, wire.Message)
+    }
+    assert kinds - {wire.Message} == {*COMMANDS, *EVENTS}
+    assert not {*COMMANDS} & {*EVENTS}
+
+
+def test_a_command_is_no_event():
+    with pytest.raises(wire.WireError, match="not an event"):
+        wire.decode_event(body_of(wire.Shutdown()))
+    with pytest.raises(wire.WireError, match="not a command"):
+        wire.decode_command(body_of(wire.Cancelled(job_id="j", token=1)))
+
+
+@given(st.binary(max_size=200))
+def test_bytes_that_are_no_message_are_refused_with_one_error(body):
+    for decode in (wire.decode_command, wire.decode_event):
+        try:
+            decode(body)
+        except wire.WireError:
+            continue
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"type": "Cancel", "job_id": "j"},
+        {"type": "Cancel", "job_id": "j", "token": "1"},
+        {"type": "Unheard", "job_id": "j", "token": 1},
+        ["Cancel", "j", 1],
+        None,
+    ],
+)
+def test_a_message_of_the_wrong_shape_is_refused(body):
+    with pytest.raises(wire.WireError):
+        wire.decode_command(msgspec.msgpack.encode(body))
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.integers(1, 50))
+def test_messages_are_found_whatever_the_chunks(bodies, size):
+    stream = b"".join(struct.pack(">I", len(body)) + body for body in bodies)
+    frames = wire.Frames()
+    found = [body for at in range(0, len(stream), size) for body in frames.feed(stream[at : at + size])]
+    assert found == bodies
+
+
+def test_messages_are_found_when_they_come_byte_by_byte():
+    sent = [wire.Progress(job_id=f"j{n}", token=n, stage="denoise", step=n, num_steps=9) for n in range(5)]
+    frames, found = wire.Frames(), []
+    for byte in b"".join(map(wire.encode, sent)):
+        found += map(wire.decode_event, frames.feed(bytes([byte])))
+    assert found == sent
+
+
+@pytest.mark.parametrize("length", [wire.MAX_MESSAGE_BYTES + 1, 2**31, 2**32 - 1])
+def test_an_absurd_length_is_refused_before_anything_is_kept(length):
+    with pytest.raises(
+        wire.WireError, match=f"{length} bytes is announced; at most {wire.MAX_MESSAGE_BYTES}"
+    ):
+        wire.Frames().feed(struct.pack(">I", length))
+
+
+def test_the_largest_length_is_waited_for():
+    frames = wire.Frames()
+    assert frames.feed(struct.pack(">I", wire.MAX_MESSAGE_BYTES)) == []
+    assert frames.feed(b"x" * (wire.MAX_MESSAGE_BYTES - 1)) == []
+    assert [len(body) for body in frames.feed(b"x")] == [wire.MAX_MESSAGE_BYTES]
+
+
+def test_a_message_that_is_too_large_is_not_sent():
+    with pytest.raises(wire.WireError, match=r"Preview is .* bytes; at most"):
+        wire.encode(wire.Preview(job_id="j", step=1, image=bytes(wire.MAX_MESSAGE_BYTES)))
