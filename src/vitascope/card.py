@@ -196,7 +196,7 @@ def _optional(
 
 
 def _true_cfg_scale(given: float | None, card: ModelCard) -> float | None:
-    """A scale of 1 asks for nothing, so that every model grants it."""
+    """Check the scale of true guidance; 1 asks for nothing, so that every model grants it."""
     default = card.defaults.true_cfg_scale
     if given == 1.0 and default is None:
         return None
