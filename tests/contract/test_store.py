@@ -362,6 +362,7 @@ def test_waiting_and_running_are_oldest_first(store):
     in_state(store, State.SUCCEEDED)
     assert [job.id for job in store.running()] == [jobs[0].id, jobs[2].id]
     assert [job.id for job in store.waiting()] == [jobs[1].id, jobs[3].id]
+    assert store.num_waiting() == 2
 
 
 def test_a_clip_expires_when_its_time_has_come(store):

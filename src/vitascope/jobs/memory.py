@@ -51,6 +51,10 @@ class MemoryStore(Ledger):
         """See `Store.waiting`."""
         return self._select(lambda job: job.state is State.QUEUED)
 
+    def num_waiting(self) -> int:
+        """See `Store.num_waiting`."""
+        return len(self.waiting())
+
     def running(self) -> Sequence[Job]:
         """See `Store.running`."""
         return self._select(lambda job: job.state is State.RUNNING)

@@ -84,6 +84,10 @@ class SqlStore(Ledger):
         """See `Store.waiting`."""
         return self._in_state(State.QUEUED)
 
+    def num_waiting(self) -> int:
+        """See `Store.num_waiting`."""
+        return self._count(jobs.c.state == State.QUEUED.value)
+
     def running(self) -> Sequence[Job]:
         """See `Store.running`."""
         return self._in_state(State.RUNNING)
@@ -93,9 +97,7 @@ class SqlStore(Ledger):
         job = self.get(job_id)
         if job.state is not State.QUEUED:
             return None
-        before = and_(jobs.c.state == State.QUEUED.value, jobs.c.sequence < job.sequence)
-        with self._engine.connect() as connection:
-            return connection.execute(select(func.count()).select_from(jobs).where(before)).scalar_one()
+        return self._count(and_(jobs.c.state == State.QUEUED.value, jobs.c.sequence < job.sequence))
 
     def expired(self, now: float) -> Sequence[Job]:
         """See `Store.expired`."""
@@ -131,6 +133,10 @@ class SqlStore(Ledger):
     def _in_state(self, state: State, *further: ColumnElement[bool]) -> list[Job]:
         wanted = select(jobs).where(jobs.c.state == state.value, *further)
         return self._select(wanted.order_by(jobs.c.sequence))
+
+    def _count(self, wanted: ColumnElement[bool]) -> int:
+        with self._engine.connect() as connection:
+            return connection.execute(select(func.count()).select_from(jobs).where(wanted)).scalar_one()
 
     def _select(self, statement: Any) -> list[Job]:
         with self._engine.connect() as connection:

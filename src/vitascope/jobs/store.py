@@ -34,6 +34,9 @@ class Store(Protocol):
     def waiting(self) -> Sequence[Job]:
         """Return the queued jobs, oldest first."""
 
+    def num_waiting(self) -> int:
+        """Return how many jobs are queued."""
+
     def running(self) -> Sequence[Job]:
         """Return the running jobs, oldest first."""
 
