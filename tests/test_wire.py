@@ -1,58 +1,43 @@
 from __future__ import annotations
 
 import struct
-from typing import get_args
+from types import NoneType, UnionType
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitascope import wire
-from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
-from vitascope.request import GenerationRequest
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
-REALS = st.floats(allow_nan=False)
 WHOLE = st.integers(0, 2**63 - 1)
-KNOWN = {str: TEXT, int: WHOLE, float: REALS}
+LEAVES = {
+    str: st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
+    int: WHOLE,
+    float: st.floats(allow_nan=False),
+    bool: st.booleans(),
+    bytes: st.binary(max_size=200),
+    NoneType: st.none(),
+}
 
 
-def request_strategy():
-    return st.builds(
-        GenerationRequest,
-        prompt=TEXT,
-        negative_prompt=TEXT,
-        model=TEXT,
-        seed=WHOLE,
-        fps=REALS,
-        guidance_scale=REALS,
-        first_frame=st.none() | TEXT,
-        flow_shift=st.none() | REALS,
-    )
-
-
-def card_strategy():
-    return st.builds(
-        ModelCard,
-        name=TEXT,
-        family=TEXT,
-        identity=TEXT,
-        tasks=st.lists(st.sampled_from(["t2v", "i2v", "flf2v"]), max_size=3).map(tuple),
-        defaults=st.builds(Defaults, height=WHOLE, width=WHOLE, num_frames=WHOLE, fps=REALS),
-        rules=st.builds(Rules, solvers=st.lists(TEXT, max_size=3).map(tuple)),
-        components=st.dictionaries(TEXT, WHOLE, max_size=3),
-        prompt_guide=st.none()
-        | st.builds(PromptGuide, known_words=st.just(("a", "b")), examples=st.just(("a b",))),
-    )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def strategies():
-    for kind, strategy in KNOWN.items():
-        st.register_type_strategy(kind, strategy)
-    st.register_type_strategy(GenerationRequest, request_strategy())
-    st.register_type_strategy(ModelCard, card_strategy())
+def any_of(kind):
+    """Every value of a type that messages are made of."""
+    if kind in LEAVES:
+        return LEAVES[kind]
+    origin, parts = get_origin(kind), get_args(kind)
+    if origin is UnionType:
+        return st.one_of(*map(any_of, parts))
+    if origin is Literal:
+        return st.sampled_from(parts)
+    if origin is dict:
+        return st.dictionaries(*map(any_of, parts), max_size=3)
+    if origin is tuple and parts[-1] is Ellipsis:
+        return st.lists(any_of(parts[0]), max_size=3).map(tuple)
+    if origin is tuple:
+        return st.tuples(*map(any_of, parts))
+    return st.builds(kind, **{name: any_of(hint) for name, hint in get_type_hints(kind).items()})
 
 
 COMMANDS = get_args(wire.Command)
@@ -65,16 +50,18 @@ def body_of(message):
 
 
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_command_comes_out_as_it_went_in(kind, data):
-    message = data.draw(st.from_type(kind))
+    message = data.draw(any_of(kind))
     assert wire.decode_command(body_of(message)) == message
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_every_event_comes_out_as_it_went_in(kind, data):
-    message = data.draw(st.from_type(kind))
+    message = data.draw(any_of(kind))
     assert wire.decode_event(body_of(message)) == message
 
 

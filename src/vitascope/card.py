@@ -6,7 +6,6 @@ that the control side knows every rule without importing a family.
 
 from __future__ import annotations
 
-import math
 import re
 import secrets
 from dataclasses import dataclass, field, fields
@@ -117,7 +116,9 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
     request = GenerationRequest(
         model=card.name,
         prompt=_prompt(wish.prompt),
-        negative_prompt=d.negative_prompt if wish.negative_prompt is None else wish.negative_prompt,
+        negative_prompt=_text(
+            "negative_prompt", d.negative_prompt if wish.negative_prompt is None else wish.negative_prompt
+        ),
         height=_size("height", wish.height, d.height, card.rules),
         width=_size("width", wish.width, d.width, card.rules),
         num_frames=_num_frames(wish, card),
@@ -169,20 +170,30 @@ def _prompt(prompt: str | None) -> str:
         raise InvalidRequest("Missing required parameter: 'prompt'.", param="prompt")
     if not prompt.strip():
         raise InvalidRequest("The prompt is empty; say what the clip should show.", param="prompt")
-    if len(prompt) > MAX_PROMPT_CHARS:
+    return _text("prompt", prompt)
+
+
+def _text(name: str, text: str) -> str:
+    if len(text) > MAX_PROMPT_CHARS:
         raise InvalidRequest(
-            f"The prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed.",
-            param="prompt",
+            f"The {name} has {len(text)} characters; at most {MAX_PROMPT_CHARS} are allowed.", param=name
         )
-    return prompt
+    if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # what no file or database takes
+        raise InvalidRequest(f"The {name} holds half of a surrogate pair; send well-formed text.", param=name)
+    return text
 
 
 def _in_range(name: str, given: float | None, default: float, low: float, high: float) -> float:
     value = default if given is None else given
-    if not (math.isfinite(value) and low <= value <= high):
-        allowed = f"{low:g}" if low == high else f"from {low:g} to {high:g}"
-        raise InvalidRequest(f"{name} is {value:g}; it must be {allowed}.", param=name)
+    if not low <= value <= high:  # true of NaN, too
+        allowed = _shown(low) if low == high else f"from {_shown(low)} to {_shown(high)}"
+        raise InvalidRequest(f"{name} is {_shown(value)}; it must be {allowed}.", param=name)
     return value
+
+
+def _shown(value: float) -> str:
+    """Write whole numbers in full: seeds have nineteen digits."""
+    return str(value) if isinstance(value, int) else f"{value:g}"
 
 
 def _optional(
