@@ -372,6 +372,15 @@ async def test_a_model_that_never_loaded_is_hopeless_and_one_that_did_is_trouble
         assert not bench.dispatcher.hopeless.is_set()
 
 
+async def test_a_worker_that_dies_while_it_loads_is_trouble_until_one_is_ready():
+    async with running(Bench(), ready=False) as bench:
+        assert bench.dispatcher.trouble() is None
+        await bench.say(Lost(-9))
+        assert "-9" in bench.dispatcher.trouble()
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        assert bench.dispatcher.trouble() is None
+
+
 async def test_a_slow_store_never_blocks_the_event_loop():
     async with running(Bench()) as bench:
         waiting = bench.store.waiting

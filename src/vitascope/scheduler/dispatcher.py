@@ -227,11 +227,17 @@ class Dispatcher:
                 if not self._roster.cards:
                     self.hopeless.set()
             case Lost():
+                self._note_early_end(worker, event)
                 await self._lose(worker)
             case Preview():
                 self._previews.deliver(event)
             case _:
                 await self._take(event)
+
+    def _note_early_end(self, worker: str, lost: Lost) -> None:
+        if self.load_failure is None and not self._stopping and not self._roster.serves(worker):
+            message = f"The worker ended with status {lost.status} while it loaded its model; see the log."
+            self.load_failure = LoadFailed(code=WorkerLost.code, message=message)
 
     async def _take(self, event: Report) -> None:
         """Write down a report, unless it is about a claim that is over."""

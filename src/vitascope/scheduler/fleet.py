@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vitascope.config import Settings
-from vitascope.scheduler.process import WorkerProcess
+from vitascope.scheduler.process import WORKER, WorkerProcess
 from vitascope.wire import Command, Event, Ready, Shutdown, WireError
 
 FIRST_BACKOFF_S = 0.25
@@ -39,10 +40,11 @@ def backoff_s(failures: int) -> float:
 class Fleet:
     """`size` local worker processes. A worker that is started again gets a new name."""
 
-    def __init__(self, settings: Settings, size: int = 1) -> None:
+    def __init__(self, settings: Settings, size: int = 1, command: Sequence[str] = WORKER) -> None:
         self.news: asyncio.Queue[News] = asyncio.Queue()
         self._settings = settings
         self._size = size
+        self._command = command
         self._workers: dict[str, WorkerProcess] = {}
         self._ready: set[str] = set()
         self._stopping = asyncio.Event()
@@ -77,15 +79,21 @@ class Fleet:
         starts = 0
         while not self._stopping.is_set():
             starts += 1
-            was_ready = await self._live(f"worker-{slot}.{starts}")
+            try:
+                was_ready = await self._live(f"worker-{slot}.{starts}")
+            except OSError:  # no more processes or descriptors; that may pass
+                log.exception("a worker cannot be started")
+                was_ready = False
             failures = 0 if was_ready else failures + 1
             await self._pause(backoff_s(failures))
 
     async def _live(self, name: str) -> bool:
         """Run one worker from start to end; return whether it was ever ready."""
-        process = await WorkerProcess.spawn(self._settings)
+        process = await WorkerProcess.spawn(self._settings, self._command)
         self._workers[name] = process
         log.info("%s started (pid %d)", name, process.pid)
+        if self._stopping.is_set():  # meanwhile
+            await process.end(0.0)
         try:
             async for event in process.events():
                 if isinstance(event, Ready):

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from vitascope.config import Settings, worker_environment
 from vitascope.wire import Command, Event, Frames, decode_event, encode
 
+WORKER = (sys.executable, "-P", "-m", "vitascope.worker.main")
 READ_BYTES = 1 << 16
 
 
@@ -31,12 +32,12 @@ class WorkerProcess:
         self._writer = writer
 
     @classmethod
-    async def spawn(cls, settings: Settings) -> WorkerProcess:
+    async def spawn(cls, settings: Settings, command: Sequence[str] = WORKER) -> WorkerProcess:
         """Start `vitascope.worker.main`, in a session of its own: a Ctrl-C should reach the server alone."""
         ours, theirs = socket.socketpair()
         try:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "vitascope.worker.main", "--fd", str(theirs.fileno())),
+                *(*command, "--fd", str(theirs.fileno())),
                 stdin=asyncio.subprocess.PIPE,
                 env=worker_environment(settings),
                 pass_fds=(theirs.fileno(),),

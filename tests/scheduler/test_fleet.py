@@ -1,0 +1,171 @@
+"""The fleet, with real processes that speak the wire and load nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import time
+from contextlib import asynccontextmanager
+
+import pytest
+
+from vitascope.config import Settings
+from vitascope.scheduler import fleet as fleet_module
+from vitascope.scheduler.fleet import MAX_BACKOFF_S, Fleet, Lost, backoff_s
+from vitascope.wire import Cancel, Cancelled, LoadFailed, Parked, Ready
+
+WORKER = """
+import json, os, socket, sys
+from vitascope import wire
+from vitascope.card import Defaults, ModelCard, Rules
+
+settings = json.load(sys.stdin)
+connection = socket.socket(fileno=int(sys.argv[sys.argv.index("--fd") + 1]))
+defaults = Defaults(height=8, width=8, num_frames=1, fps=1.0, num_inference_steps=1, guidance_scale=1.0)
+rules = Rules(size_multiple=8, frame_stride=1, max_pixels=64, max_frames=1)
+facts = ",".join([*sorted(settings), os.environ["OMP_WAIT_POLICY"], os.environ["OMP_NUM_THREADS"]])
+card = ModelCard(name="m", family="f", tasks=("t2v",), defaults=defaults, rules=rules, identity=facts)
+
+def say(event):
+    connection.sendall(wire.encode(event))
+
+def obey():
+    frames = wire.Frames()
+    while data := connection.recv(65536):
+        for body in frames.feed(data):
+            match wire.decode_command(body):
+                case wire.Shutdown():
+                    SHUTDOWN
+                case wire.Cancel() as command:
+                    say(wire.Cancelled(job_id=command.job_id, token=command.token))
+
+BEGIN
+obey()
+"""
+READY = "say(wire.Ready(card=card, pid=os.getpid()))"
+PARK = "say(wire.Parked(job_id='a', token=1, step=3, key=None)); sys.exit(0)"
+STUBBORN = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+
+
+def command(begin: str = READY, shutdown: str = PARK) -> tuple[str, ...]:
+    return (sys.executable, "-c", WORKER.replace("BEGIN", begin).replace("SHUTDOWN", shutdown))
+
+
+@asynccontextmanager
+async def running(*how: str, **settings):
+    fleet = Fleet(Settings(**settings), command=command(*how))
+    fleet.start()
+    try:
+        yield fleet
+    finally:
+        await fleet.stop(grace_s=10)
+
+
+async def news(fleet, kind):
+    name, event = await asyncio.wait_for(fleet.news.get(), 30)
+    assert isinstance(event, kind), event
+    return name, event
+
+
+def exists(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def test_a_worker_gets_settings_without_the_key_and_quiet_threads():
+    async with running(api_key="sk-secret", num_threads=3) as fleet:
+        _, ready = await news(fleet, Ready)
+        facts = ready.card.identity.split(",")
+        assert "data_dir" in facts
+        assert "api_key" not in facts
+        assert facts[-2:] == ["PASSIVE", "3"]
+
+
+async def test_commands_go_down_and_events_come_up():
+    async with running() as fleet:
+        name, _ = await news(fleet, Ready)
+        fleet.send(name, Cancel(job_id="j", token=4))
+        assert await news(fleet, Cancelled) == (name, Cancelled(job_id="j", token=4))
+
+
+async def test_a_killed_worker_is_told_and_started_again_under_a_new_name():
+    async with running() as fleet:
+        name, ready = await news(fleet, Ready)
+        os.kill(ready.pid, signal.SIGKILL)
+        assert await news(fleet, Lost) == (name, Lost(-signal.SIGKILL))
+        fleet.send(name, Cancel(job_id="j", token=1))  # it is gone: nobody is told, nothing breaks
+        again, ready = await news(fleet, Ready)
+        assert again != name
+        assert exists(ready.pid)
+
+
+async def test_a_worker_that_speaks_nonsense_is_ended_and_started_again():
+    begin = f"{READY}; connection.sendall(bytes([0, 0, 0, 3]) + b'abc')"
+    async with running(begin) as fleet:
+        _, ready = await news(fleet, Ready)
+        await news(fleet, Lost)
+        assert not exists(ready.pid)
+
+
+async def test_a_stop_lets_workers_park_and_leaves_none():
+    async with running() as fleet:
+        name, ready = await news(fleet, Ready)
+        await fleet.stop(grace_s=20)
+        assert await news(fleet, Parked) == (name, Parked(job_id="a", token=1, step=3, key=None))
+        assert await news(fleet, Lost) == (name, Lost(0))
+        assert not exists(ready.pid)
+        assert fleet.news.empty()
+
+
+async def test_a_stop_ends_a_worker_that_does_not_listen(monkeypatch):
+    monkeypatch.setattr(fleet_module, "END_GRACE_S", 0.1)
+    async with running(STUBBORN + READY, "import time; time.sleep(600)") as fleet:
+        _, ready = await news(fleet, Ready)
+        await fleet.stop(grace_s=0.1)
+        assert not exists(ready.pid)
+
+
+async def test_a_stop_does_not_wait_for_a_model_to_load():
+    async with running("import time; time.sleep(600)") as fleet:
+        while not fleet._workers:
+            await asyncio.sleep(0.01)
+        began = time.monotonic()
+        await fleet.stop(grace_s=60)
+        assert time.monotonic() - began < 30
+        await news(fleet, Lost)
+
+
+async def test_a_stop_while_a_worker_starts_leaves_none():
+    fleet = Fleet(Settings(), command=command("import time; time.sleep(600)"))
+    fleet.start()
+    await asyncio.sleep(0)  # the start is under way
+    began = time.monotonic()
+    await fleet.stop(grace_s=60)
+    assert time.monotonic() - began < 30
+    assert fleet._workers == {}
+
+
+async def test_a_model_that_cannot_be_loaded_says_so():
+    async with running("say(wire.LoadFailed(code='c', message='No weights.')); sys.exit(1)") as fleet:
+        name, _ = await news(fleet, LoadFailed)
+        assert await news(fleet, Lost) == (name, Lost(1))
+
+
+async def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
+    tries = asyncio.Queue()
+    monkeypatch.setattr(fleet_module, "backoff_s", lambda failures: tries.put_nowait(failures) or 0.0)
+    fleet = Fleet(Settings(), command=("/no/such/program",))
+    fleet.start()
+    assert [await asyncio.wait_for(tries.get(), 10) for _ in range(2)] == [1, 2]
+    await fleet.stop(grace_s=10)
+    assert "cannot be started" in caplog.text
+
+
+@pytest.mark.parametrize(("failures", "seconds"), [(0, 0.25), (1, 0.5), (4, 4.0), (50, MAX_BACKOFF_S)])
+def test_failing_workers_are_started_ever_more_rarely(failures, seconds):
+    assert backoff_s(failures) == seconds
