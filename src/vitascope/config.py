@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from vitascope.errors import ConfigurationError
 
@@ -70,6 +70,14 @@ class Settings(BaseModel):
     )
     log_level: str = Field("info", description="debug, info, warning or error.")
     log_json: bool = Field(False, description="Write log lines as JSON.")
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable(cls, key: SecretStr | None) -> SecretStr | None:
+        """Refuse a key that no client can send: blanks around it are lost on the way."""
+        if key is not None and key.get_secret_value() != key.get_secret_value().strip():
+            raise ValueError("the key begins or ends with a blank")
+        return key
 
     @property
     def artifacts_dir(self) -> Path:

@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import vitascope
+from vitascope.config import BUNDLED_MODEL, LISTS, Settings, load_settings, nearest, worker_environment
+from vitascope.errors import ConfigurationError
+
+
+def load(flags=None, *, toml=None, environ=None, folder=None):
+    file = None
+    if toml is not None:
+        file = folder / "settings.toml"
+        file.write_text(toml, encoding="utf-8")
+    return load_settings(flags, file=file, environ=environ or {})
+
+
+def test_without_anything_the_bundled_model_is_served_to_this_machine_only():
+    settings = load()
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert settings.model_path == str(BUNDLED_MODEL)
+    settings.check_exposure()
+
+
+def test_flags_win_over_variables_and_variables_over_the_file(tmp_path):
+    toml = 'port = 1\nhost = "::1"\nmax_queue = 7\n'
+    settings = load({"port": 3, "host": None}, toml=toml, environ={"VITASCOPE_PORT": "2"}, folder=tmp_path)
+    assert (settings.port, settings.host, settings.max_queue) == (3, "::1", 7)
+    assert load(toml=toml, environ={"VITASCOPE_PORT": "2"}, folder=tmp_path).port == 2
+
+
+def test_a_variable_may_name_the_file(tmp_path):
+    (tmp_path / "v.toml").write_text("port = 9\n")
+    assert load(environ={"VITASCOPE_CONFIG": str(tmp_path / "v.toml")}).port == 9
+
+
+@pytest.mark.parametrize("name", sorted(LISTS))
+def test_lists_are_separated_by_commas_in_a_variable(name):
+    assert getattr(load(environ={f"VITASCOPE_{name.upper()}": "a,b,"}), name) == ("a", "b")
+
+
+def test_an_unknown_key_in_the_file_is_named_with_the_nearest(tmp_path):
+    with pytest.raises(
+        ConfigurationError, match=r"settings.toml: unknown setting 'prot'; did you mean 'port'\?"
+    ):
+        load(toml="prot = 1\n", folder=tmp_path)
+
+
+def test_an_unknown_variable_is_named_with_the_nearest():
+    with pytest.raises(
+        ConfigurationError, match=r"environment: unknown setting 'hots'; did you mean 'host'\?"
+    ):
+        load(environ={"VITASCOPE_HOTS": "x"})
+
+
+def test_other_programs_variables_are_none_of_our_business():
+    assert load(environ={"VITA": "x", "PORT": "1"}) == load()
+
+
+def test_an_unknown_flag_is_refused():
+    with pytest.raises(ConfigurationError, match="prot"):
+        load({"prot": 1})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"port": 65536}, "Setting port: "),
+        ({"port": "http"}, "Setting port: "),
+        ({"max_queue": 0}, "Setting max_queue: "),
+        ({"retention_s": -1}, "Setting retention_s: "),
+        ({"insecure": "perhaps"}, "Setting insecure: "),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name(flags, message):
+    with pytest.raises(ConfigurationError, match=message):
+        load(flags)
+
+
+@pytest.mark.parametrize("content", ["port =", "\x00", "port = 1\nport = 2"])
+def test_a_file_that_is_no_toml_is_refused_by_name(tmp_path, content):
+    with pytest.raises(ConfigurationError, match=r"settings.toml"):
+        load(toml=content, folder=tmp_path)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"nothing.toml"):
+        load_settings(file=tmp_path / "nothing.toml", environ={})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+def test_this_machine_alone_needs_no_key(host):
+    load({"host": host}).check_exposure()
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "video.example", "localhost.example"])
+def test_other_machines_are_let_in_only_with_a_key_or_on_insistence(host):
+    with pytest.raises(ConfigurationError, match=r"no API key is set.*--api-key.*127.0.0.1.*--insecure"):
+        load({"host": host}).check_exposure()
+    load({"host": host, "api_key": "k"}).check_exposure()
+    load({"host": host, "insecure": True}).check_exposure()
+
+
+def test_an_empty_key_protects_nothing():
+    with pytest.raises(ConfigurationError, match="no API key is set"):
+        load({"host": "0.0.0.0", "api_key": ""}).check_exposure()
+
+
+@pytest.mark.parametrize("key", [" ", "k ", "\nk"])
+def test_a_key_that_no_client_could_send_is_refused(key):
+    with pytest.raises(ConfigurationError, match="Setting api_key: .*blank"):
+        load({"api_key": key})
+
+
+def test_the_key_is_never_shown():
+    settings = load(environ={"VITASCOPE_API_KEY": "s3cret"})
+    assert "s3cret" not in repr(settings)
+    assert "s3cret" not in settings.model_dump_json()
+
+
+def test_a_wrong_value_is_not_repeated_since_it_may_be_a_key():
+    with pytest.raises(ConfigurationError) as caught:
+        load({"api_key": ["s3cret"]})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_settings_cannot_be_changed():
+    with pytest.raises(ValueError, match="frozen"):
+        load().port = 1
+
+
+def test_every_setting_is_described():
+    for name, field in Settings.model_fields.items():
+        assert field.description, name
+        assert field.description.endswith("."), name
+
+
+def test_a_worker_inherits_no_settings_and_no_key(monkeypatch):
+    monkeypatch.setenv("VITASCOPE_API_KEY", "s3cret")
+    assert not [name for name in worker_environment(load()) if name.startswith("VITASCOPE_")]
+
+
+@pytest.mark.parametrize(
+    ("name", "known", "advice"),
+    [("heigth", ["height", "width"], "; did you mean 'height'?"), ("zzz", ["b", "a"], "; known are a, b.")],
+)
+def test_the_nearest_name_is_suggested_or_all_are_listed(name, known, advice):
+    assert nearest(name, known) == advice
+
+
+def test_config_alone_reads_the_environment():
+    package = Path(vitascope.__file__).parent
+    for path in package.rglob("*.py"):
+        if path == package / "config.py":
+            continue
+        names = {
+            node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
+        }
+        assert not names & {"environ", "getenv", "putenv"}, path
