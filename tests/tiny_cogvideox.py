@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -153,16 +154,23 @@ def ask_cogvideox(pipeline: Any, request: GenerationRequest, media: Media, outpu
 
 
 _PICTURE = Media(picture(1, 40))
+_LONGER = {"num_frames": 17}
+_OTHER = {"height": 64, "width": 32, **_LONGER}
+
+
+def _case(name: str, build: Callable[[], DiffusionPipeline], **more: Any) -> Case:
+    return Case(name, build, ask_cogvideox, **{"other": _OTHER} | more)
+
 
 COGVIDEOX_CASES = {
     case.name: case
     for case in (
-        Case("cogvideox_2b", cogvideox_2b, ask_cogvideox),
-        Case("cogvideox_5b", cogvideox_5b, ask_cogvideox),
-        Case("cogvideox_5b_i2v", lambda: cogvideox_5b_i2v(learned=False), ask_cogvideox, media=_PICTURE),
-        Case("cogvideox_5b_i2v_learned", cogvideox_5b_i2v, ask_cogvideox, media=_PICTURE),
-        Case("cogvideox_15", cogvideox_15, ask_cogvideox),
-        Case("cogvideox_15_i2v", cogvideox_15_i2v, ask_cogvideox, media=_PICTURE),
+        _case("cogvideox_2b", cogvideox_2b),
+        _case("cogvideox_5b", cogvideox_5b),
+        _case("cogvideox_5b_i2v", lambda: cogvideox_5b_i2v(learned=False), media=_PICTURE),
+        _case("cogvideox_5b_i2v_learned", cogvideox_5b_i2v, media=_PICTURE, other=_LONGER),
+        _case("cogvideox_15", cogvideox_15),
+        _case("cogvideox_15_i2v", cogvideox_15_i2v, media=_PICTURE),
     )
 }
 CASES.update(COGVIDEOX_CASES)

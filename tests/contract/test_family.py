@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+import tiny_cogvideox  # noqa: F401  (adds its cases)
 import tiny_ltx2  # noqa: F401  (adds its cases)
 from tiny_models import CASES, Tiny, tiny
 from vitascope.engine.engine import Engine
