@@ -26,7 +26,7 @@ from vitascope.engine.load import load_family
 from vitascope.errors import GenerationFailed, InvalidMedia, UnknownField
 from vitascope.media.inputs import decode, picture_key
 from vitascope.media.provenance import describe
-from vitascope.media.video import VideoWriter
+from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk, Media, Picture, Pixels
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams
@@ -41,7 +41,10 @@ _KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name != 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A finished clip. `frames` are uint8 (T, H, W, 3), RGB; `latents` the final ones, before decoding."""
+    """A finished clip. `frames` are uint8 (T, H, W, 3), RGB; `latents` the final ones, before decoding.
+
+    `audio` is float32 (channels, samples) in -1..1 at `sample_rate`, for models that make sound.
+    """
 
     frames: Pixels = field(repr=False)
     request: GenerationRequest
@@ -49,6 +52,8 @@ class Clip:
     latents: Tensor | Streams = field(repr=False)
     stats: Cost
     warnings: tuple[str, ...] = ()
+    audio: Samples | None = field(default=None, repr=False)
+    sample_rate: int | None = None
 
     @property
     def fps(self) -> float:
@@ -71,9 +76,17 @@ class Clip:
             fps=self.fps,
             title=self.request.prompt,
             metadata=describe(self.request, self.card),
+            audio=self._audio_format(),
         ) as writer:
             writer.write(self.frames)
+            if self.audio is not None:
+                writer.write_audio(self.audio)
         return path
+
+    def _audio_format(self) -> AudioFormat | None:
+        if self.audio is None or self.sample_rate is None:
+            return None
+        return AudioFormat(self.sample_rate, self.audio.shape[0])
 
 
 class Model:
@@ -118,15 +131,17 @@ class Model:
             prompt=prompt, first_frame=_key(media.first_frame), last_frame=_key(media.last_frame), **wishes
         )
         request = resolve(wish, self.card)
-        chunks: list[Pixels] = []
-        done = self._run(request, media, lambda chunk: chunks.append(_frames(chunk)), on_progress)
+        chunks: list[Chunk] = []
+        done = self._run(request, media, chunks.append, on_progress)
         return Clip(
-            frames=np.concatenate(chunks),
+            frames=np.concatenate([chunk.frames for chunk in chunks]),
             request=request,
             card=self.card,
             latents=done.latents,
             stats=done.cost,
             warnings=tuple(prompt_warnings(prompt, self.card)),
+            audio=chunks[-1].audio,
+            sample_rate=chunks[-1].sample_rate,
         )
 
     def _run(
@@ -177,10 +192,6 @@ def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:
     if isinstance(event, Advanced) and on_progress is not None:
         on_progress(event)
     return event if isinstance(event, Completed) else None
-
-
-def _frames(chunk: Chunk) -> Pixels:
-    return chunk.frames
 
 
 def _picture(image: ImageInput | None, param: str) -> Picture | None:

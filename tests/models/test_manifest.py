@@ -4,8 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import tiny
 
+from tiny_models import tiny
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ def test_axes_become_frames_height_width_channels() -> None:
 
 
 def _average_pool(video: torch.Tensor) -> torch.Tensor:
-    """A linear stand-in for a VAE: each latent holds its patch's four quarters' colours; frames in groups of 4."""
+    """Stand in for a VAE, linearly: each latent holds the colours of its patch's four quarters."""
     frames = video[0].permute(1, 0, 2, 3)[::4]
     small = torch.nn.functional.avg_pool2d(frames, 4)
     return torch.nn.functional.pixel_unshuffle(small, 2).permute(1, 0, 2, 3)[None] * 2 + 0.3

@@ -38,9 +38,10 @@ def test_a_history_put_back_at_any_step_goes_on_to_the_bit(name: str) -> None:
     for i, prediction in enumerate(predictions):
         saved.append(({k: v.clone() for k, v in solver.state().items()}, latents))
         latents = solver.step(prediction, i, latents)
-    for start, (state, resumed) in enumerate(saved):
+    for start, (state, then) in enumerate(saved):
         again = make_solver(CONFIG, name, 6, None)
         again.restore(state)
+        resumed = then
         for i in range(start, 6):
             resumed = again.step(predictions[i], i, resumed)
         assert torch.equal(resumed, latents), start

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import WanImageToVideoPipeline, WanPipeline, WanTransformer3DModel
-from tiny_models import CASES, Tiny, ask_wan, picture, tiny
 
+from tiny_models import CASES, Tiny, ask_wan, picture, tiny
 from vitascope.card import Wish, resolve
 from vitascope.config import BUNDLED_MODEL
 from vitascope.engine.engine import Engine

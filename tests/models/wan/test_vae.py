@@ -1,6 +1,6 @@
 import torch
-from tiny_models import tiny
 
+from tiny_models import tiny
 from vitascope.models.wan.vae import WanVae
 
 

@@ -17,10 +17,11 @@ from transformers import (
 
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint, Placement
+from vitascope.models.convolutions import use_fast_convolutions
 from vitascope.models.wan.attention import Desk, keep_text
 from vitascope.models.wan.image import ImageEncoder
 from vitascope.models.wan.text import TextEncoder
-from vitascope.models.wan.vae import WanVae, use_fast_convolutions
+from vitascope.models.wan.vae import WanVae
 from vitascope.request import Task
 
 _TOKENIZERS = {
@@ -92,7 +93,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> WanParts:
 
     vae_kind = checkpoint.accepted("vae", {"AutoencoderKLWan": AutoencoderKLWan})
     vae = checkpoint.network("vae", vae_kind, device, placement.vae_dtype)
-    use_fast_convolutions(vae)
+    use_fast_convolutions(vae.decoder, vae.post_quant_conv)
     has_sibling = (checkpoint.root / PICTURE_SIBLING).is_dir()
     parts = WanParts(
         text=_load_text(checkpoint, placement),

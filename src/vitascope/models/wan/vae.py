@@ -1,14 +1,13 @@
-"""Wan's VAE: latents in the model's own scale, decoding by frames, and a faster convolution on the CPU."""
+"""Wan's VAE: latents in the model's own scale, and decoding by frames."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import MethodType
 from typing import Any
 
 import torch
 from diffusers.models.autoencoders.autoencoder_kl_wan import WanCausalConv3d, unpatchify
-from torch import Tensor, nn
+from torch import Tensor
 
 
 class WanVae:
@@ -51,22 +50,3 @@ class WanVae:
             if vae.config.patch_size is not None:
                 chunk = unpatchify(chunk, patch_size=vae.config.patch_size)
             yield chunk.clamp(-1.0, 1.0)
-
-
-def use_fast_convolutions(vae: Any) -> None:
-    """Send the decoder's 3-D convolutions on the CPU to oneDNN, which PyTorch does only for large ones.
-
-    Several times faster at small sizes; sums run in another order, so that pixels differ by about 1e-5 of
-    their range. The encoder is left alone: condition latents stay equal to the reference's to the bit.
-    """
-    if vae.device.type != "cpu" or not torch.backends.mkldnn.enabled:
-        return
-    for module in (*vae.decoder.modules(), vae.post_quant_conv):
-        if isinstance(module, nn.Conv3d) and module.padding_mode == "zeros":
-            vars(module)["_conv_forward"] = MethodType(_onednn_forward, module)
-
-
-def _onednn_forward(conv: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    return torch.ops.aten.mkldnn_convolution(  # type: ignore[no-any-return]
-        x, weight, bias, list(conv.padding), list(conv.stride), list(conv.dilation), conv.groups
-    )

@@ -1,0 +1,216 @@
+"""Turns, errors and memory; what every family promises through the engine is in the contract suite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+import torch
+
+from tiny_models import Tiny, tiny
+from vitascope.engine.engine import Engine
+from vitascope.engine.events import Advanced, Cancelled, Completed, Event, Failed
+from vitascope.errors import GenerationFailed, OutOfMemory
+
+
+@pytest.fixture
+def model() -> Tiny:
+    return tiny("wan21_t2v")
+
+
+def start(engine: Engine, model: Tiny, job_id: str = "job", **wishes: Any) -> None:
+    engine.start(job_id, model.request(**wishes), model.case.media)
+
+
+def finish(engine: Engine) -> list[Event]:
+    events: list[Event] = []
+    while engine.busy:
+        events += engine.tick()
+    return events
+
+
+@dataclass
+class Breaking:
+    """A family that raises at one of its questions, as often as told."""
+
+    inner: Any
+    question: str
+    error: BaseException
+    times: int = 1
+    calls: list[str] = field(default_factory=list)
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.inner, name)
+        return self._breaking(value) if name == self.question else value
+
+    def _breaking(self, answer: Callable[..., Any]) -> Callable[..., Any]:
+        def ask(*args: Any) -> Any:
+            self.calls.append(self.question)
+            if len(self.calls) <= self.times:
+                raise self.error
+            return answer(*args)
+
+        return ask
+
+
+def test_an_idle_engine_has_nothing_to_do(model: Tiny) -> None:
+    engine = Engine(model.family)
+    assert not engine.busy
+    assert engine.tick() == []
+
+
+def test_each_tick_does_one_quantum_and_says_what_comes_next(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    events = finish(engine)
+    *advanced, done = events
+    assert [(e.stage, e.step) for e in advanced if isinstance(e, Advanced)] == [
+        ("denoise", 0),
+        ("denoise", 1),
+        ("denoise", 2),
+        ("decode", 3),
+        *[("decode", 3)] * 3,
+    ]
+    assert isinstance(done, Completed)
+    assert set(done.cost.stage_s) == {"encode", "denoise", "decode"}
+    assert all(s > 0 for s in done.cost.stage_s.values())
+    assert done.cost.peak_memory_bytes > 0
+
+
+OUT_OF_MEMORY = [
+    torch.OutOfMemoryError("CUDA out of memory"),
+    MemoryError(),
+    RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+]
+
+
+@pytest.mark.parametrize("error", OUT_OF_MEMORY)
+@pytest.mark.parametrize("question", ["encode", "begin", "predict", "decode"])
+def test_running_out_of_memory_fails_the_job_and_leaves_the_engine_usable(
+    model: Tiny, question: str, error: Exception
+) -> None:
+    engine = Engine(Breaking(model.family, question, error))  # type: ignore[arg-type]
+    start(engine, model, "large")
+    failed = finish(engine)[-1]
+    assert isinstance(failed, Failed)
+    assert failed.job_id == "large"
+    assert isinstance(failed.error, OutOfMemory)
+    start(engine, model, "small")
+    assert isinstance(finish(engine)[-1], Completed)
+
+
+def test_an_unknown_error_passes_through_and_the_caller_learns_whose_turn_it_was(model: Tiny) -> None:
+    engine = Engine(Breaking(model.family, "predict", RuntimeError("a bug")))  # type: ignore[arg-type]
+    start(engine, model, "a")
+    engine.tick()
+    start(engine, model, "b")
+    with pytest.raises(RuntimeError, match="a bug"):
+        finish(engine)
+    assert engine.drop_current() == ["a"]
+    events = finish(engine)
+    assert {e.job_id for e in events} == {"b"}
+    assert isinstance(events[-1], Completed)
+
+
+def test_a_failure_in_one_generation_does_not_touch_another(model: Tiny) -> None:
+    engine = Engine(Breaking(model.family, "predict", MemoryError()))  # type: ignore[arg-type]
+    start(engine, model, "a")
+    start(engine, model, "b")
+    last = {e.job_id: type(e) for e in finish(engine)}
+    assert last == {"a": Failed, "b": Completed}
+
+
+def test_a_cancel_between_decoded_chunks_is_obeyed(model: Tiny) -> None:
+    engine, chunks = Engine(model.family), []
+    engine.start("job", model.request(), model.case.media, sink=chunks.append)
+    while not chunks:
+        engine.tick()
+    assert engine.cancel("job")
+    assert engine.tick() == [Cancelled("job")]
+    assert len(chunks) == 1
+
+
+def test_a_cancel_before_the_first_tick_does_no_work(model: Tiny) -> None:
+    family = Breaking(model.family, "encode", AssertionError("work was done"))
+    engine = Engine(family)  # type: ignore[arg-type]
+    start(engine, model)
+    engine.cancel("job")
+    assert engine.tick() == [Cancelled("job")]
+    assert family.calls == []
+
+
+def test_a_cancel_of_one_leaves_the_others_their_turn(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model, "a")
+    start(engine, model, "b")
+    engine.cancel("a")
+    events = engine.tick()
+    assert events[0] == Cancelled("a")
+    assert [e.job_id for e in events] == ["a", "b"]
+
+
+def test_nothing_is_known_of_a_job_that_is_not_in_flight(model: Tiny) -> None:
+    engine = Engine(model.family)
+    assert not engine.cancel("gone")
+    assert engine.snapshot("gone") is None
+    assert engine.preview("gone") is None
+    assert engine.park("gone") is None
+
+
+def test_a_job_cannot_be_started_twice(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    with pytest.raises(GenerationFailed, match="in flight already"):
+        start(engine, model)
+
+
+def test_a_parked_job_leaves_the_device_and_goes_on_from_its_state(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    whole = finish(engine)[-1]
+    start(engine, model)
+    engine.tick()
+    engine.tick()
+    snapshot = engine.park("job")
+    assert snapshot is not None
+    assert snapshot.step == 1
+    assert not engine.busy
+    engine.start("job", model.request(), model.case.media, resume=snapshot.state)
+    resumed = finish(engine)[-1]
+    assert isinstance(whole, Completed)
+    assert isinstance(resumed, Completed)
+    assert torch.equal(resumed.latents, whole.latents)
+
+
+@pytest.mark.parametrize("cut", [0, 5, 100, -1])
+def test_a_damaged_state_is_refused(model: Tiny, cut: int) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    engine.tick()
+    engine.tick()
+    snapshot = engine.park("job")
+    assert snapshot is not None
+    engine.start("job", model.request(), model.case.media, resume=snapshot.state[:cut])
+    (failed,) = engine.tick()
+    assert isinstance(failed, Failed)
+    assert "damaged" in failed.error.message
+
+
+def test_there_is_nothing_to_save_before_the_first_step(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    assert engine.snapshot("job") is None
+    engine.tick()
+    assert engine.snapshot("job") is None
+
+
+def test_no_gradients_are_kept(model: Tiny) -> None:
+    engine = Engine(model.family)
+    start(engine, model)
+    done = finish(engine)[-1]
+    assert isinstance(done, Completed)
+    assert not done.latents.requires_grad
+    assert torch.is_grad_enabled()
+    assert not torch.is_inference_mode_enabled()

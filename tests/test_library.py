@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import vitascope
+from tiny_models import picture, tiny
+from vitascope.engine.events import Advanced
+from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
+from vitascope.media.provenance import read_provenance
+from vitascope.media.video import read_video
+
+SMALL = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2}
+
+
+@pytest.fixture(scope="module")
+def model() -> vitascope.Model:
+    return vitascope.load(tiny("wan21_t2v").folder, device="cpu", num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def pictures() -> vitascope.Model:
+    return vitascope.load(tiny("wan22_i2v").folder, device="cpu", num_threads=1)
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    code = "import sys, vitascope; sys.exit('torch' in sys.modules or 'diffusers' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_prompt_becomes_a_clip(model: vitascope.Model) -> None:
+    clip = model.generate("a cat", seed=1, fps=12.5, **SMALL)
+    assert clip.frames.shape == (5, 32, 32, 3)
+    assert clip.frames.dtype == np.uint8
+    assert (clip.seed, clip.fps, clip.request.prompt) == (1, 12.5, "a cat")
+    assert set(clip.stats.stage_s) == {"encode", "denoise", "decode"}
+    assert clip.latents.shape == (1, 16, 2, 4, 4)
+
+
+def test_the_same_seed_makes_the_same_clip_and_an_unsaid_one_is_told(model: vitascope.Model) -> None:
+    clip = model.generate("a cat", **SMALL)
+    again = model.generate("a cat", seed=clip.seed, **SMALL)
+    assert np.array_equal(clip.frames, again.frames)
+    assert model.generate("a cat", **SMALL).seed != clip.seed
+
+
+def test_a_clip_is_saved_with_its_provenance(model: vitascope.Model, tmp_path: Path) -> None:
+    clip = model.generate("a cat", seed=1, **SMALL)
+    path = clip.save(tmp_path / "cat.mp4")
+    video = read_video(path)
+    assert video.frames.shape == clip.frames.shape
+    told = read_provenance(path)
+    assert (told.request, told.identity) == (clip.request, model.card.identity)
+
+
+def test_progress_is_told_to_the_step(model: vitascope.Model) -> None:
+    seen: list[Advanced] = []
+    model.generate("a cat", seed=1, on_progress=seen.append, **SMALL)
+    assert [(e.stage, e.step, e.num_steps) for e in seen[:3]] == [
+        ("denoise", 0, 2),
+        ("denoise", 1, 2),
+        ("decode", 2, 2),
+    ]
+
+
+def test_an_interrupt_leaves_the_model_usable(model: vitascope.Model) -> None:
+    def interrupt(event: Advanced) -> None:
+        if event.step == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        model.generate("a cat", seed=1, on_progress=interrupt, **SMALL)
+    assert model.generate("a cat", seed=1, **SMALL).frames.shape[0] == 5
+
+
+def test_pictures_come_as_path_image_or_array(pictures: vitascope.Model, tmp_path: Path) -> None:
+    array = picture(1)
+    path = tmp_path / "first.png"
+    Image.fromarray(array).save(path)
+    clips = [
+        pictures.generate("a cat", image=image, seed=1, **SMALL)
+        for image in (array, Image.fromarray(array), path, str(path))
+    ]
+    assert all(np.array_equal(clip.frames, clips[0].frames) for clip in clips)
+    assert len({clip.request.first_frame for clip in clips}) == 1
+    both = pictures.generate("a cat", image=array, last_image=picture(2), seed=1, **SMALL)
+    assert both.request.task == "flf2v"
+    assert not torch.equal(both.latents, clips[0].latents)
+
+
+@pytest.mark.parametrize("image", [np.zeros((4, 4)), np.zeros((4, 4, 3), np.float32), "missing.png"])
+def test_what_is_no_picture_is_refused(pictures: vitascope.Model, image: object) -> None:
+    with pytest.raises(InvalidMedia) as caught:
+        pictures.generate("a cat", image=image, **SMALL)  # type: ignore[arg-type]
+    assert caught.value.param == "image"
+
+
+def test_an_unknown_keyword_is_named_with_the_nearest_known_one(model: vitascope.Model) -> None:
+    with pytest.raises(UnknownField, match="'num_frame'; did you mean 'num_frames'"):
+        model.generate("a cat", num_frame=5)
+    with pytest.raises(UnknownField, match="'first_frame'"):
+        model.generate("a cat", first_frame="x")
+
+
+def test_a_rule_of_the_card_is_refused_before_any_work(model: vitascope.Model) -> None:
+    with pytest.raises(InvalidRequest, match="num_frames is 6"):
+        model.generate("a cat", **(SMALL | {"num_frames": 6}))
+    with pytest.raises(InvalidRequest, match="cannot generate from a first frame"):
+        model.generate("a cat", image=picture(1), **SMALL)
+
+
+def test_the_bundled_model_makes_a_clip_and_warns_of_words_it_does_not_know() -> None:
+    model = vitascope.load(device="cpu", num_threads=1)
+    clip = model.generate("a zeppelin", seed=1, num_inference_steps=1, num_frames=5)
+    assert clip.frames.shape[0] == 5
+    assert "'zeppelin'" in clip.warnings[0]
+    known = model.generate(model.card.prompt_guide.examples[0], seed=1, num_inference_steps=1, num_frames=5)
+    assert known.warnings == ()
