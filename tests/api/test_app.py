@@ -1,5 +1,9 @@
 from __future__ import annotations
 
+import base64
+import hashlib
+import re
+
 import pytest
 
 from vitascope.api.fields import FIELDS, Use
@@ -38,6 +42,11 @@ def test_the_document_asks_for_a_key_only_where_one_is_set(open_house, document)
     assert keyed["security"] == [{"key": []}]
 
 
-def test_the_documentation_page_is_served(client):
+def test_the_documentation_page_loads_nothing_from_elsewhere(client):
     answer = client.get("/docs")
     assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert not re.search(r"(src|href)=|https?://|@import", answer.text)
+    policy = answer.headers["content-security-policy"]
+    script = re.search(r"<script>(.*?)</script>", answer.text, re.DOTALL)[1]
+    assert base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() in policy
+    assert "unsafe" not in policy

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import errors, models, openai, probes
+from vitascope.api import docs, errors, models, openai, probes
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -45,11 +45,14 @@ def create_app(services: Services) -> FastAPI:
         version=__version__,
         description=DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,  # FastAPI's pages load their scripts from a third party
+        redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host that the client sent
     )
     app.include_router(openai.OpenAIVideos(services).router())
     app.include_router(models.router(services, created=int(time.time())))
     app.include_router(probes.router(services))
+    app.include_router(docs.router())
     errors.install(app)
     _guard(app, services)
     _describe(app, keyed=services.settings.api_key is not None)
