@@ -114,8 +114,8 @@ class Model:
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
         (H, W, 3). Further keywords, each the model's native value unless given: `seed` (random), `height`,
         `width`, `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
-        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`. `on_progress`
-        is called after each quantum of work.
+        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`.
+        `on_progress` is called after each quantum of work.
 
         Raises:
             UnknownField: a keyword that nobody knows.
