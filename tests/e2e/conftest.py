@@ -144,6 +144,12 @@ class LiveServer:
         self._reap()
         return status
 
+    def wait_for_end(self) -> int:
+        """Return the exit status of a server that ends by itself."""
+        self.process.wait(START_S)
+        self._reap()
+        return self.process.returncode
+
     def stop(self) -> None:
         """Make sure that it is gone."""
         if self.process.poll() is None:
@@ -174,6 +180,12 @@ def running_server(data_dir: Path, **settings: Any) -> Iterator[LiveServer]:
 def server_on() -> Callable[..., contextlib.AbstractContextManager[LiveServer]]:
     """`running_server`, for tests that need settings or a scope of their own."""
     return running_server
+
+
+@pytest.fixture(scope="session")
+def make_server() -> type[LiveServer]:
+    """A server that is not started, for tests of starting."""
+    return LiveServer
 
 
 @pytest.fixture(scope="session")

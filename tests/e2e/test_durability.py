@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from io import BytesIO
+
 import psutil
 import pytest
+from PIL import Image
 
 STEPS = 60  # long enough to be caught in the middle
 
@@ -116,22 +120,15 @@ def test_a_generation_that_fails_leaves_the_worker_usable(server, red_picture):
 
 @pytest.fixture
 def red_picture(server):
-    """A data URL of a picture in the model's default size."""
-    import base64
-    from io import BytesIO
-
-    from PIL import Image
-
-    size = server.client.get("/v1/models").json()["data"][0]
-    del size
+    """A data URL of a picture in the bundled model's default size."""
     buffer = BytesIO()
     Image.new("RGB", (64, 64), "red").save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def test_two_servers_do_not_share_a_data_folder(server, server_on):
-    with (
-        pytest.raises(AssertionError, match="Another server uses the data folder"),
-        server_on(server.data_dir),
-    ):
-        pass
+def test_a_model_that_cannot_be_loaded_ends_the_server_with_the_reason(make_server, tmp_path):
+    (tmp_path / "model").mkdir()
+    server = make_server(tmp_path / "data", model_path=str(tmp_path / "model"))
+    server.start()
+    assert server.wait_for_end() != 0
+    assert "CheckpointError" in server.log.read_text()

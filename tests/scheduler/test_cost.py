@@ -11,8 +11,8 @@ from vitascope.wire import Stats
 
 def request(**changes) -> GenerationRequest:
     values = {
-        "model": "m", "prompt": "p", "negative_prompt": "", "height": 64, "width": 64, "num_frames": 17, "fps": 8.0,
-        "num_inference_steps": 20, "guidance_scale": 2.0, "seed": 0,
+        "model": "m", "prompt": "p", "negative_prompt": "", "height": 64, "width": 64, "num_frames": 17,
+        "fps": 8.0, "num_inference_steps": 20, "guidance_scale": 2.0, "seed": 0,
     }  # fmt: skip
     return GenerationRequest(**(values | changes))
 

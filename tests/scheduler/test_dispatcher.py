@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import threading
 from contextlib import asynccontextmanager
 
 import pytest
@@ -49,11 +49,24 @@ class Files(set):
         self.discard(key)
 
 
+class WatchedStore(MemoryStore):
+    """Tells whenever the dispatcher looks for work."""
+
+    def __init__(self, looks: asyncio.Queue, **options) -> None:
+        super().__init__(**options)
+        self._looks, self._loop = looks, asyncio.get_running_loop()
+
+    def waiting(self):
+        self._loop.call_soon_threadsafe(self._looks.put_nowait, None)
+        return super().waiting()
+
+
 class Bench:
     """A dispatcher on a bench: the test speaks as the workers and reads what they are sent."""
 
     def __init__(self, max_attempts: int = 3) -> None:
-        self.store = MemoryStore(on_change=lambda _: self.wake())
+        self.looks: asyncio.Queue = asyncio.Queue()
+        self.store = WatchedStore(self.looks, on_change=lambda _: self.wake())
         self.files = Files()
         self.news: asyncio.Queue = asyncio.Queue()
         self.sent: asyncio.Queue = asyncio.Queue()
@@ -92,10 +105,11 @@ class Bench:
 
     async def settled(self) -> None:
         """Return once the dispatcher has looked at the store again and has nothing to do."""
-        self.wake()
-        await asyncio.sleep(0)
-        while self.dispatcher._look.is_set():
-            await asyncio.sleep(0.005)
+        for _ in range(
+            3
+        ):  # the first may have begun before the call, the third begins when the second is over
+            self.wake()
+            await asyncio.wait_for(self.looks.get(), 5)
 
 
 @asynccontextmanager
@@ -383,12 +397,18 @@ async def test_a_worker_that_dies_while_it_loads_is_trouble_until_one_is_ready()
 
 async def test_a_slow_store_never_blocks_the_event_loop():
     async with running(Bench()) as bench:
+        entered, passed, late = threading.Event(), threading.Event(), []
         waiting = bench.store.waiting
-        bench.store.waiting = lambda: time.sleep(0.5) or waiting()  # a disk, not a clock
+
+        def slow():
+            entered.set()
+            late.append(not passed.wait(5))
+            return waiting()
+
+        bench.store.waiting = slow  # a disk that takes its time
         bench.wake()
-        longest, last = 0.0, time.perf_counter()
-        for _ in range(50):
-            await asyncio.sleep(0.005)
-            now = time.perf_counter()
-            longest, last = max(longest, now - last), now
-        assert longest < 0.3
+        await asyncio.to_thread(entered.wait, 5)
+        await bench.say(Preview(job_id="j", step=1, image=b""))
+        passed.set()
+        await bench.settled()
+        assert not any(late)

@@ -131,9 +131,8 @@ async def test_a_stop_ends_a_worker_that_does_not_listen(monkeypatch):
 
 
 async def test_a_stop_does_not_wait_for_a_model_to_load():
-    async with running("import time; time.sleep(600)") as fleet:
-        while not fleet._workers:
-            await asyncio.sleep(0.01)
+    async with running("import time; say(wire.Cancelled(job_id='', token=0)); time.sleep(600)") as fleet:
+        await news(fleet, Cancelled)
         began = time.monotonic()
         await fleet.stop(grace_s=60)
         assert time.monotonic() - began < 30

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import ParamSpec, Protocol, TypeVar
 
@@ -166,10 +166,10 @@ class Dispatcher:
             await self._nudge()
 
     async def _nudge(self) -> None:
-        try:
-            await asyncio.wait_for(self._look.wait(), LOOK_AGAIN_S)
-        except TimeoutError:
-            return
+        # Not `wait_for`: Python 3.11's loses a cancellation that comes together with what it waits for.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_AGAIN_S):
+                await self._look.wait()
 
     async def _start(self, job: Job, worker: str) -> None:
         try:

@@ -10,6 +10,7 @@ import asyncio
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 from vitascope.config import Settings, worker_environment
 from vitascope.wire import Command, Event, Frames, decode_event, encode
@@ -81,10 +82,9 @@ class WorkerProcess:
         for signal_it in (None, self._process.terminate, self._process.kill):
             if signal_it is not None and self._process.returncode is None:
                 signal_it()
-            try:
-                return await asyncio.wait_for(self._process.wait(), grace_s)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(grace_s):
+                    return await self._process.wait()
         return await self._process.wait()
 
 

@@ -1,0 +1,42 @@
+"""What the composition root refuses, before any process is started."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from vitascope.config import Settings
+from vitascope.errors import ConfigurationError
+from vitascope.server import _sole_use, serve
+
+
+def test_a_data_folder_in_use_is_refused(tmp_path):
+    settings = Settings(data_dir=tmp_path, port=0)
+    with _sole_use(settings), pytest.raises(ConfigurationError, match="Another server uses the data folder"):
+        serve(settings)
+
+
+def test_a_data_folder_is_free_again_once_its_server_is_gone(tmp_path):
+    for _ in range(2):
+        with _sole_use(Settings(data_dir=tmp_path / "new" / "folder")):
+            pass
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError, match="cannot be used"):
+        serve(Settings(data_dir=tmp_path / "file" / "data", port=0))
+
+
+def test_a_port_in_use_is_refused(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"Cannot listen on 127.0.0.1:{port}"):
+            serve(Settings(data_dir=tmp_path, port=port))
+
+
+def test_an_open_address_without_a_key_is_refused_before_anything_is_touched(tmp_path):
+    with pytest.raises(ConfigurationError, match="API key"):
+        serve(Settings(data_dir=tmp_path / "data", host="0.0.0.0", port=0))
+    assert not (tmp_path / "data").exists()
