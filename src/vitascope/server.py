@@ -135,17 +135,19 @@ def serve(settings: Settings, on_listening: Callable[[str], None] = log.info) ->
     with _sole_use(settings), _bound(settings) as listener:
         server = build(settings)
         try:
-            on_listening(_url(listener))
-            asyncio.run(_run_until_signal(server, listener))
+            asyncio.run(_run_until_signal(server, listener, on_listening))
         finally:
             server.close()
 
 
-async def _run_until_signal(server: Server, listener: socket.socket) -> None:
+async def _run_until_signal(
+    server: Server, listener: socket.socket, on_listening: Callable[[str], None]
+) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    on_listening(_url(listener))  # only now: whoever reads the address may signal at once
     await server.run(listener, stop)
 
 
