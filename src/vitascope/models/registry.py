@@ -16,6 +16,10 @@ from vitascope.models.family import Family
 FAMILIES = {
     "CogVideoXPipeline": "vitascope.models.cogvideox",
     "CogVideoXImageToVideoPipeline": "vitascope.models.cogvideox",
+    "HunyuanVideo15ImageToVideoPipeline": "vitascope.models.hunyuan_video_15",
+    "HunyuanVideo15Pipeline": "vitascope.models.hunyuan_video_15",
+    "HunyuanVideoImageToVideoPipeline": "vitascope.models.hunyuan_video",
+    "HunyuanVideoPipeline": "vitascope.models.hunyuan_video",
     "LTX2ConditionPipeline": "vitascope.models.ltx2",
     "LTX2ImageToVideoPipeline": "vitascope.models.ltx2",
     "LTX2Pipeline": "vitascope.models.ltx2",

@@ -2,28 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from diffusers.models.transformers.transformer_hunyuan_video import HunyuanVideoAttnProcessor2_0
 from torch import Tensor
 
-
-class TextMask:
-    """Whether the pass that runs now has padded text; one for all layers of a transformer."""
-
-    def __init__(self) -> None:
-        self.whole = False
-
-    @contextmanager
-    def for_pass(self, *, whole: bool) -> Iterator[None]:
-        """Say of the pass inside whether every text token is valid."""
-        self.whole = whole
-        try:
-            yield
-        finally:
-            self.whole = False
+from vitascope.models.text_padding import TextMask
 
 
 class JointAttention:

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
-from torch.nn import functional
 
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
@@ -19,6 +18,7 @@ from vitascope.models.hunyuan_video.image import Condition, first_frame_conditio
 from vitascope.models.hunyuan_video.parts import HunyuanVideoParts, load_parts
 from vitascope.models.hunyuan_video.text import MAX_TEXT_TOKENS, Text
 from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.text_padding import padded
 from vitascope.request import GenerationRequest
 from vitascope.sampling.even_sigmas import make_even_solver
 from vitascope.sampling.guidance import classifier_free, guides
@@ -186,7 +186,7 @@ class HunyuanVideoFamily:
     ) -> Tensor:
         """One pass: (B, C, T, H, W) in, the same of the latents' channels out."""
         parts = self._parts
-        embeds, mask, whole = _padded([t.embeds for t in texts])
+        embeds, mask, whole = padded([t.embeds for t in texts])
         with parts.text_mask.for_pass(whole=whole):
             prediction: Tensor = parts.transformer(
                 hidden_states=hidden,
@@ -203,17 +203,6 @@ class HunyuanVideoFamily:
 def _shown(sample: Sample, latents: Tensor) -> Tensor:
     condition: Condition | None = sample.conditioning.condition
     return latents if condition is None else condition.shown(latents)
-
-
-def _padded(embeds: list[Tensor]) -> tuple[Tensor, Tensor, bool]:
-    """Return texts padded to the longest, (B, L, D), their mask (B, L), and whether nothing is padding."""
-    longest = max(e.shape[1] for e in embeds)
-    padding = [longest - e.shape[1] for e in embeds]
-    stacked = torch.cat([functional.pad(e, (0, 0, 0, p)) for e, p in zip(embeds, padding, strict=True)])
-    mask = stacked.new_ones(stacked.shape[:2])
-    for row, pad in enumerate(padding):
-        mask[row, longest - pad :] = 0
-    return stacked, mask, not any(padding)
 
 
 def load(checkpoint: Checkpoint, placement: Placement) -> HunyuanVideoFamily:
