@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import logging
+
 import pytest
 
 
@@ -20,3 +22,15 @@ def test_request_ids_are_our_own_and_the_clients_comes_back_beside(client):
 @pytest.mark.parametrize("given", ["a b", "x" * 65, "a;b", "http://host", "ä".encode(), ""])
 def test_a_malformed_client_id_is_not_echoed(client, given):
     assert "x-client-request-id" not in client.get("/live", headers={"x-request-id": given}).headers
+
+
+def test_changes_and_refusals_are_logged_with_their_request_id_and_polls_are_not(client, caplog):
+    with caplog.at_level(logging.INFO, logger="vitascope.api"):
+        client.get("/v1/videos")
+        created = client.post("/v1/videos", json={"prompt": "a red circle"})
+        missing = client.get("/v1/videos/nope")
+    lines = [(record.getMessage().rsplit(" in ")[0], record.request_id) for record in caplog.records]
+    assert lines == [
+        ("POST /v1/videos: 200", created.headers["x-request-id"]),
+        ("GET /v1/videos/nope: 404", missing.headers["x-request-id"]),
+    ]

@@ -1,7 +1,8 @@
-"""The headers that every answer carries, and the request id that ties it to the log."""
+"""The headers that every answer carries, and its line in the log; the request id ties the two together."""
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
 import time
@@ -9,13 +10,16 @@ import time
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+log = logging.getLogger("vitascope.api")
+
 CLIENT_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
 class StandardHeaders:
-    """Add request id, processing time and `nosniff` to every answer.
+    """Add request id, processing time and `nosniff` to every answer, and log it.
 
     A client's own `X-Request-Id` is never taken over; a well-formed one comes back as `X-Client-Request-Id`.
+    Reads that succeed are logged at level debug, because clients poll.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -33,12 +37,27 @@ class StandardHeaders:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                elapsed_ms = round((time.perf_counter() - begun) * 1000)
+                _log(scope, message["status"], elapsed_ms, request_id)
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
-                headers["openai-processing-ms"] = str(round((time.perf_counter() - begun) * 1000))
+                headers["openai-processing-ms"] = str(elapsed_ms)
                 headers["x-content-type-options"] = "nosniff"
                 if CLIENT_REQUEST_ID.fullmatch(client_id):
                     headers["x-client-request-id"] = client_id
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+
+def _log(scope: Scope, status: int, elapsed_ms: int, request_id: str) -> None:
+    quiet = scope["method"] in {"GET", "HEAD"} and status < 400
+    log.log(
+        logging.DEBUG if quiet else logging.INFO,
+        "%s %s: %d in %d ms",
+        scope["method"],
+        scope["path"],
+        status,
+        elapsed_ms,
+        extra={"request_id": request_id},
+    )
