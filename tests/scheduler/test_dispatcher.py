@@ -257,6 +257,27 @@ async def test_a_job_that_keeps_losing_its_worker_fails():
         assert (lost.state, lost.failure.code) == (State.FAILED, "worker_lost")
 
 
+async def test_a_worker_lost_while_a_job_is_claimed_for_it_loses_no_job():
+    async with running(Bench(), ready=False) as bench:
+        claim, claiming, lost = bench.store.claim, threading.Event(), threading.Event()
+
+        def slow(*args):
+            claiming.set()
+            assert lost.wait(5)
+            return claim(*args)
+
+        bench.store.claim = slow
+        job = bench.submit()
+        await bench.say(Ready(card=CARD, pid=1))
+        assert await asyncio.to_thread(claiming.wait, 5)
+        await bench.say(Lost(-9))
+        bench.store.claim = claim
+        lost.set()
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        assert (await bench.started("w2")).job_id == job.id
+        assert bench.store.get(job.id).claim.attempts == 1
+
+
 async def test_a_late_report_of_an_old_claim_changes_nothing_and_leaves_no_file():
     async with running(Bench()) as bench:
         job = bench.submit()

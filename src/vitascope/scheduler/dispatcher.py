@@ -1,7 +1,7 @@
-"""The dispatcher acts: claims what the policy paired, tells workers, and writes down what they report.
+"""The dispatcher: claims what the policy paired, tells the workers, and hears what they say.
 
-The store owns what is true; a report under an old token changes nothing there, and its files are removed.
-Blocking calls run in threads of the dispatcher's own; everything else happens on one event loop.
+It acts without deciding, and owns nothing but the order of things. Blocking calls run in threads of its own;
+everything else happens on one event loop.
 """
 
 from __future__ import annotations
@@ -10,45 +10,23 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from functools import partial
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 from vitascope.card import ModelCard
-from vitascope.errors import IllegalTransition, NotFound, StaleClaim, WorkerLost
-from vitascope.jobs.job import Failure, Job, State, Tally
-from vitascope.jobs.moves import percent
+from vitascope.errors import WorkerLost
+from vitascope.jobs.job import Job
 from vitascope.jobs.store import Store
 from vitascope.scheduler.fleet import Lost, News
+from vitascope.scheduler.offload import Offload
 from vitascope.scheduler.policy import assign
 from vitascope.scheduler.previews import Listener, Previews
+from vitascope.scheduler.reports import REFUSED, Files, Reports
 from vitascope.scheduler.roster import Held, Roster
-from vitascope.wire import (
-    Cancel,
-    Cancelled,
-    Checkpointed,
-    Command,
-    Event,
-    Failed,
-    Finished,
-    Generate,
-    LoadFailed,
-    Parked,
-    Preview,
-    Progress,
-    Ready,
-    Started,
-    WatchPreview,
-)
+from vitascope.wire import Cancel, Command, Event, Generate, LoadFailed, Preview, Ready, WatchPreview
 
-PROGRESS_INTERVAL_S = 0.1  # between two writes of the same job's progress within a stage
+NUM_THREADS = 2  # one looks for work, one writes reports down
 LOOK_AGAIN_S = 5.0  # even if nobody woke us: another process may have written to the store
-REFUSED = (StaleClaim, IllegalTransition, NotFound)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Report = Started | Progress | Checkpointed | Finished | Failed | Cancelled | Parked
 
 log = logging.getLogger(__name__)
 
@@ -60,13 +38,6 @@ class Workers(Protocol):
 
     def send(self, worker: str, command: Command) -> None:
         """Send a command; a worker that is gone meanwhile is no error."""
-
-
-class Files(Protocol):
-    """What the dispatcher needs of the artifact store."""
-
-    def delete(self, key: str) -> None:
-        """Remove a file; one that is not there is no error."""
 
 
 class Dispatcher:
@@ -82,16 +53,22 @@ class Dispatcher:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
-        self._files = files
         self._workers = workers
-        self._max_attempts = max_attempts
         self._clock = clock
         self._roster = Roster()
         self._previews = Previews(self._watch)
-        self._pool = ThreadPoolExecutor(2, thread_name_prefix="dispatcher")
+        self._off = Offload(NUM_THREADS, "dispatcher")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._look = asyncio.Event()
-        self._dirty = asyncio.Event()
+        self._reports = Reports(
+            store,
+            files,
+            self._roster,
+            self._off,
+            max_attempts=max_attempts,
+            clock=clock,
+            on_room=self._look.set,
+        )
         self._stopping = False
         self.load_failure: LoadFailed | None = None
         self.hopeless = asyncio.Event()  # no model was ever loaded, and loading it failed
@@ -130,7 +107,7 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         for job in await self._off(self._store.running):
             back = await self._off(self._store.requeue, job.id, job.claim.token, self._clock(), forgive=True)
-            log.info("%s goes on from step %d", back.id, back.claim.resume_step)
+            log.info("goes on from step %d", back.claim.resume_step, extra={"job_id": back.id})
 
     async def run(self) -> None:
         """Dispatch until cancelled."""
@@ -138,7 +115,7 @@ class Dispatcher:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._listen())
             tasks.create_task(self._hand_out())
-            tasks.create_task(self._write_progress())
+            tasks.create_task(self._reports.write_progress())
 
     def stop_intake(self) -> None:
         """Start no more jobs; what workers give back or lose from now on is not held against the jobs."""
@@ -150,7 +127,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """End the dispatcher's threads; after `run` was cancelled."""
-        self._pool.shutdown(wait=True)
+        self._off.close()
 
     # ---- handing out
 
@@ -176,9 +153,9 @@ class Dispatcher:
             claimed = await self._off(self._store.claim, job.id, worker, self._clock())
         except REFUSED:
             return  # cancelled or deleted since we looked
-        held = self._roster.held[job.id] = Held(claimed, worker)
+        self._roster.held[job.id] = Held(claimed, worker)
         if not self._roster.serves(worker):  # lost while we claimed
-            await self._requeue(held, forgive=True)
+            await self._reports.lose(worker, forgive=True)
             return
         command = Generate(
             job_id=job.id,
@@ -228,167 +205,13 @@ class Dispatcher:
                     self.hopeless.set()
             case Lost():
                 self._note_early_end(worker, event)
-                await self._lose(worker)
+                await self._reports.lose(worker, forgive=self._stopping)
             case Preview():
                 self._previews.deliver(event)
             case _:
-                await self._take(event)
+                await self._reports.take(event)
 
     def _note_early_end(self, worker: str, lost: Lost) -> None:
         if self.load_failure is None and not self._stopping and not self._roster.serves(worker):
             message = f"The worker ended with status {lost.status} while it loaded its model; see the log."
             self.load_failure = LoadFailed(code=WorkerLost.code, message=message)
-
-    async def _take(self, event: Report) -> None:
-        """Write down a report, unless it is about a claim that is over."""
-        held = self._roster.held.get(event.job_id)
-        try:
-            if held is None or held.token != event.token:
-                raise StaleClaim(f"nobody holds {event.job_id} under {event.token}")
-            await self._report(held, event)
-        except REFUSED as refusal:
-            log.warning("%s is refused: %s", type(event).__name__, refusal)
-            await self._remove(_keys(event))
-            if held is not None and held.token == event.token and not isinstance(event, Started | Progress):
-                self._release(held)
-
-    async def _report(self, held: Held, event: Report) -> None:
-        match event:
-            case Started():
-                held.step = held.first_step = event.step
-            case Progress():
-                await self._advance(held, event)
-            case Checkpointed():
-                await self._checkpoint(held, event.key, event.step)
-            case Finished():
-                await self._finish(held, event)
-            case Failed():
-                await self._fail(held, event)
-            case Cancelled():
-                await self._flush(held)
-                await self._end(held, self._store.cancelled, held.job.id, held.token, self._clock())
-            case Parked():
-                if event.key is not None:
-                    await self._checkpoint(held, event.key, event.step)
-                await self._requeue(held, forgive=True)
-
-    async def _advance(self, held: Held, event: Progress) -> None:
-        if event.stage != held.stage:
-            await self._flush(held)  # the last of a stage is always written
-            self._look.set()  # the device may be free for the next job
-        self._roster.advance(held, event)
-        held.pending = Tally(
-            stage=event.stage,
-            step=event.step,
-            num_steps=event.num_steps,
-            eta_s=event.eta_s if event.eta_s is not None else self._roster.eta_s(held.job),
-            percent=percent(event.step, event.num_steps),
-        )
-        self._dirty.set()
-
-    async def _checkpoint(self, held: Held, key: str, step: int) -> None:
-        replaced = await self._off(self._store.checkpoint, held.job.id, held.token, key, step)
-        if replaced is not None:
-            await self._remove([replaced])
-
-    async def _finish(self, held: Held, event: Finished) -> None:
-        await self._flush(held)
-        steps = held.job.request.num_inference_steps - held.first_step
-        self._roster.costs.observe(held.job.request, event.stats, steps)
-        job_id, token = held.job.id, held.token
-        await self._end(held, self._store.succeed, job_id, token, event.files, event.stats, self._clock())
-
-    async def _fail(self, held: Held, event: Failed) -> None:
-        await self._flush(held)
-        if event.retryable and held.job.claim.attempts < self._max_attempts:
-            await self._requeue(held, forgive=False)
-            return
-        failure = Failure(code=event.code, message=event.message)
-        fail = partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
-        await self._end(held, fail)
-
-    async def _lose(self, worker: str) -> None:
-        """Give what a lost worker held to the next one, or fail it if that happened too often."""
-        for held in self._roster.remove_worker(worker):
-            await self._flush(held)
-            try:
-                if self._stopping or held.job.claim.attempts < self._max_attempts:
-                    await self._requeue(held, forgive=self._stopping)
-                else:
-                    await self._give_up(held)
-            except REFUSED as refusal:
-                log.warning("%s was lost by %s: %s", held.job.id, worker, refusal)
-                self._release(held)
-
-    async def _give_up(self, held: Held) -> None:
-        message = f"The worker was lost {held.job.claim.attempts} times while it made this clip."
-        failure = Failure(code=WorkerLost.code, message=message)
-        await self._end(
-            held, partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
-        )
-
-    async def _requeue(self, held: Held, *, forgive: bool) -> None:
-        await self._flush(held)
-        job = await self._off(self._store.requeue, held.job.id, held.token, self._clock(), forgive=forgive)
-        self._release(held)
-        if job.state is not State.QUEUED:
-            await self._clean_up(job)
-
-    async def _end(self, held: Held, move: Callable[P, Job], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Make the last move of a job and remove the files that nobody needs any more."""
-        job = await self._off(move, *args, **kwargs)
-        self._release(held)
-        await self._clean_up(job)
-
-    async def _clean_up(self, job: Job) -> None:
-        keys = [job.claim.resume_key] if job.claim.resume_key else []
-        if job.state is State.DELETED:
-            keys += [file.key for file in job.files]
-        await self._remove(keys)
-
-    def _release(self, held: Held) -> None:
-        if self._roster.held.get(held.job.id) is held:
-            del self._roster.held[held.job.id]
-        self._look.set()
-
-    # ---- writing
-
-    async def _write_progress(self) -> None:
-        while True:
-            await self._dirty.wait()
-            self._dirty.clear()
-            for held in list(self._roster.held.values()):
-                await self._flush(held)
-            await asyncio.sleep(PROGRESS_INTERVAL_S)
-
-    async def _flush(self, held: Held) -> None:
-        async with held.writing:
-            tally, held.pending = held.pending, None
-            if tally is None:
-                return
-            try:
-                await self._off(self._store.progress, held.job.id, held.token, tally)
-            except REFUSED as refusal:
-                log.debug("progress of %s is refused: %s", held.job.id, refusal)
-
-    async def _remove(self, keys: Sequence[str]) -> None:
-        for key in keys:
-            await self._off(self._files.delete, key)
-
-    async def _off(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call in a thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, partial(call, *args, **kwargs))
-
-
-def _keys(event: Report) -> list[str]:
-    """Name the files that a report brought."""
-    match event:
-        case Finished():
-            return [file.key for file in event.files]
-        case Checkpointed():
-            return [event.key]
-        case Parked():
-            return [event.key] if event.key is not None else []
-        case _:
-            return []

@@ -148,7 +148,7 @@ class Loop:
             with self._artifacts.open(command.resume_key) as file:
                 return file.read()
         except (NotFound, OSError):
-            log.warning("%s starts anew: its saved state is gone", command.job_id)
+            log.warning("starts anew: its saved state is gone", extra={"job_id": command.job_id})
             return None
 
     def _media(self, request: GenerationRequest) -> Media:
@@ -239,7 +239,7 @@ class Loop:
     def _fail_or_restart(self, task: Task, error: VitascopeError) -> None:
         """End a job, unless it was its saved state that was of no use: then it starts anew."""
         if task.resuming and isinstance(error, GenerationFailed):
-            log.warning("%s starts anew: %s", task.job_id, error)
+            log.warning("starts anew: %s", error, extra={"job_id": task.job_id})
             self._begin(task, None)
         else:
             self._fail(task.job_id, error)
@@ -263,7 +263,7 @@ class Loop:
 
     def _saved(self, task: Task, step: int, key: Future[str]) -> None:
         if key.exception() is not None:  # the job goes on; it would have farther to go back
-            log.warning("%s: its state could not be saved: %s", task.job_id, key.exception())
+            log.warning("the state is not saved: %s", key.exception(), extra={"job_id": task.job_id})
             return
         self._line.send(wire.Checkpointed(job_id=task.job_id, token=task.token, step=step, key=key.result()))
 
@@ -275,7 +275,7 @@ class Loop:
         try:
             key = None if snapshot is None else self._artifacts.put(snapshot.state, STATE_SUFFIX)
         except OSError:
-            log.exception("%s: its state could not be saved", task.job_id)
+            log.exception("the state is not saved", extra={"job_id": task.job_id})
         step = task.command.resume_step if snapshot is None else snapshot.step
         self._line.send(wire.Parked(job_id=task.job_id, token=task.token, step=step, key=key))
 
@@ -287,9 +287,9 @@ def _one(job_id: str) -> list[str]:
 def _failed(task: Task, error: BaseException) -> wire.Failed:
     """Tell of an error what a client may know; the log has the rest."""
     if isinstance(error, VitascopeError):
-        log.warning("%s failed: %s", task.job_id, error)
+        log.warning("failed: %s", error, extra={"job_id": task.job_id})
         code, message, retryable = error.code, error.message, error.retryable
     else:
-        log.error("%s failed", task.job_id, exc_info=error)
+        log.error("failed", exc_info=error, extra={"job_id": task.job_id})
         code, message, retryable = GenerationFailed.code, FAILED_INSIDE, False
     return wire.Failed(job_id=task.job_id, token=task.token, code=code, message=message, retryable=retryable)

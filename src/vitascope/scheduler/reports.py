@@ -1,0 +1,210 @@
+"""What workers report of their jobs, written down: the store is changed, files that nobody needs are removed.
+
+A report under an old token changes nothing in the store, and its files go too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ParamSpec, Protocol
+
+from vitascope.errors import IllegalTransition, NotFound, StaleClaim, WorkerLost
+from vitascope.jobs.job import Failure, Job, State, Tally
+from vitascope.jobs.moves import percent
+from vitascope.jobs.store import Store
+from vitascope.scheduler.offload import Offload
+from vitascope.scheduler.roster import Held, Roster
+from vitascope.wire import Cancelled, Checkpointed, Failed, Finished, Parked, Progress, Started
+
+PROGRESS_INTERVAL_S = 0.1  # between two writes of the same job's progress within a stage
+REFUSED = (StaleClaim, IllegalTransition, NotFound)
+
+P = ParamSpec("P")
+Report = Started | Progress | Checkpointed | Finished | Failed | Cancelled | Parked
+
+log = logging.getLogger(__name__)
+
+
+class Files(Protocol):
+    """What is needed of the artifact store."""
+
+    def delete(self, key: str) -> None:
+        """Remove a file; one that is not there is no error."""
+
+
+class Reports:
+    """Takes reports in. `on_room` is called whenever a worker may have become free."""
+
+    def __init__(
+        self,
+        store: Store,
+        files: Files,
+        roster: Roster,
+        offload: Offload,
+        *,
+        max_attempts: int,
+        clock: Callable[[], float],
+        on_room: Callable[[], None],
+    ) -> None:
+        self._store = store
+        self._files = files
+        self._roster = roster
+        self._off = offload
+        self._max_attempts = max_attempts
+        self._clock = clock
+        self._on_room = on_room
+        self._dirty = asyncio.Event()
+
+    async def take(self, event: Report) -> None:
+        """Write down a report, unless it is about a claim that is over."""
+        held = self._roster.held.get(event.job_id)
+        try:
+            if held is None or held.token != event.token:
+                raise StaleClaim(f"nobody holds {event.job_id} under {event.token}")
+            await self._report(held, event)
+        except REFUSED as refusal:
+            log.warning("%s is refused: %s", type(event).__name__, refusal, extra={"job_id": event.job_id})
+            await self._remove(_keys(event))
+            if held is not None and held.token == event.token and not isinstance(event, Started | Progress):
+                self._release(held)
+
+    async def _report(self, held: Held, event: Report) -> None:
+        match event:
+            case Started():
+                held.step = held.first_step = event.step
+            case Progress():
+                await self._advance(held, event)
+            case Checkpointed():
+                await self._checkpoint(held, event.key, event.step)
+            case Finished():
+                await self._finish(held, event)
+            case Failed():
+                await self._fail(held, event)
+            case Cancelled():
+                await self._flush(held)
+                await self._end(held, self._store.cancelled, held.job.id, held.token, self._clock())
+            case Parked():
+                if event.key is not None:
+                    await self._checkpoint(held, event.key, event.step)
+                await self.requeue(held, forgive=True)
+
+    async def _advance(self, held: Held, event: Progress) -> None:
+        if event.stage != held.stage:
+            await self._flush(held)  # the last of a stage is always written
+            self._on_room()
+        self._roster.advance(held, event)
+        held.pending = Tally(
+            stage=event.stage,
+            step=event.step,
+            num_steps=event.num_steps,
+            eta_s=event.eta_s if event.eta_s is not None else self._roster.eta_s(held.job),
+            percent=percent(event.step, event.num_steps),
+        )
+        self._dirty.set()
+
+    async def _checkpoint(self, held: Held, key: str, step: int) -> None:
+        replaced = await self._off(self._store.checkpoint, held.job.id, held.token, key, step)
+        if replaced is not None:
+            await self._remove([replaced])
+
+    async def _finish(self, held: Held, event: Finished) -> None:
+        await self._flush(held)
+        steps = held.job.request.num_inference_steps - held.first_step
+        self._roster.costs.observe(held.job.request, event.stats, steps)
+        job_id, token = held.job.id, held.token
+        await self._end(held, self._store.succeed, job_id, token, event.files, event.stats, self._clock())
+
+    async def _fail(self, held: Held, event: Failed) -> None:
+        await self._flush(held)
+        if event.retryable and held.job.claim.attempts < self._max_attempts:
+            await self.requeue(held, forgive=False)
+            return
+        failure = Failure(code=event.code, message=event.message)
+        fail = partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
+        await self._end(held, fail)
+
+    async def lose(self, worker: str, *, forgive: bool) -> None:
+        """Give what a lost worker held to the next one; unless forgiven, fail it if that happened too often."""
+        for held in self._roster.remove_worker(worker):
+            await self._flush(held)
+            try:
+                if forgive or held.job.claim.attempts < self._max_attempts:
+                    await self.requeue(held, forgive=forgive)
+                else:
+                    await self._give_up(held)
+            except REFUSED as refusal:
+                log.warning("lost by %s: %s", worker, refusal, extra={"job_id": held.job.id})
+                self._release(held)
+
+    async def _give_up(self, held: Held) -> None:
+        message = f"The worker was lost {held.job.claim.attempts} times while it made this clip."
+        failure = Failure(code=WorkerLost.code, message=message)
+        await self._end(
+            held, partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
+        )
+
+    async def requeue(self, held: Held, *, forgive: bool) -> None:
+        """Put a held job back in line. Raises what the store refuses it with."""
+        await self._flush(held)
+        job = await self._off(self._store.requeue, held.job.id, held.token, self._clock(), forgive=forgive)
+        self._release(held)
+        if job.state is not State.QUEUED:
+            await self._clean_up(job)
+
+    async def _end(self, held: Held, move: Callable[P, Job], *args: P.args, **kwargs: P.kwargs) -> None:
+        """Make the last move of a job and remove the files that nobody needs any more."""
+        job = await self._off(move, *args, **kwargs)
+        self._release(held)
+        await self._clean_up(job)
+
+    async def _clean_up(self, job: Job) -> None:
+        keys = [job.claim.resume_key] if job.claim.resume_key else []
+        if job.state is State.DELETED:
+            keys += [file.key for file in job.files]
+        await self._remove(keys)
+
+    def _release(self, held: Held) -> None:
+        if self._roster.held.get(held.job.id) is held:
+            del self._roster.held[held.job.id]
+        self._on_room()
+
+    # ---- writing
+
+    async def write_progress(self) -> None:
+        """Write how far the held jobs are, for ever; often enough to look at, seldom enough for a disk."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            for held in list(self._roster.held.values()):
+                await self._flush(held)
+            await asyncio.sleep(PROGRESS_INTERVAL_S)
+
+    async def _flush(self, held: Held) -> None:
+        async with held.writing:
+            tally, held.pending = held.pending, None
+            if tally is None:
+                return
+            try:
+                await self._off(self._store.progress, held.job.id, held.token, tally)
+            except REFUSED as refusal:
+                log.debug("progress is refused: %s", refusal, extra={"job_id": held.job.id})
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            await self._off(self._files.delete, key)
+
+
+def _keys(event: Report) -> list[str]:
+    """Name the files that a report brought."""
+    match event:
+        case Finished():
+            return [file.key for file in event.files]
+        case Checkpointed():
+            return [event.key]
+        case Parked():
+            return [event.key] if event.key is not None else []
+        case _:
+            return []
