@@ -290,6 +290,13 @@ def test_every_value_that_a_refusal_suggests_is_taken(field, value):
             ask(**small | {field: int(suggestion)})
 
 
+def test_equal_requests_are_written_alike_whether_their_numbers_came_whole_or_not():
+    whole = ask(SECOND, fps=8, guidance_scale=5, guidance_scale_2=4, flow_shift=3, seed=1)
+    assert repr(whole) == repr(
+        ask(SECOND, fps=8.0, guidance_scale=5.0, guidance_scale_2=4.0, flow_shift=3.0, seed=1)
+    )
+
+
 def test_a_request_holds_every_wish():
     wished = {field.name for field in fields(Wish)} - {"seconds"}
     assert wished < {field.name for field in fields(GenerationRequest)}

@@ -111,7 +111,7 @@ def test_an_empty_key_protects_nothing():
 
 @pytest.mark.parametrize("key", [" ", "k ", "\nk"])
 def test_a_key_that_no_client_could_send_is_refused(key):
-    with pytest.raises(ConfigurationError, match="Setting api_key: .*blank"):
+    with pytest.raises(ConfigurationError, match=r"Setting api_key: .*blank"):
         load({"api_key": key})
 
 

@@ -108,6 +108,8 @@ WISH_FIELDS = tuple(f.name for f in fields(Wish))
 def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
     """Fill `wish` with the card's native values and check every rule.
 
+    Real numbers become floats even where a whole one was given, so that equal requests are written alike.
+
     Raises:
         InvalidRequest: names the field, what was given and what would do.
 
@@ -122,7 +124,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         height=_size("height", wish.height, d.height, card.rules),
         width=_size("width", wish.width, d.width, card.rules),
         num_frames=_num_frames(wish, card),
-        fps=_in_range("fps", wish.fps, d.fps, 1.0, 120.0),
+        fps=float(_in_range("fps", wish.fps, d.fps, 1.0, 120.0)),
         num_inference_steps=int(
             _in_range(
                 "num_inference_steps",
@@ -132,7 +134,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
                 card.rules.max_steps,
             )
         ),
-        guidance_scale=_in_range("guidance_scale", wish.guidance_scale, d.guidance_scale, 0.0, 20.0),
+        guidance_scale=float(_in_range("guidance_scale", wish.guidance_scale, d.guidance_scale, 0.0, 20.0)),
         guidance_scale_2=_optional(
             "guidance_scale_2", wish.guidance_scale_2, d.guidance_scale_2, card, (0.0, 20.0)
         ),
@@ -203,7 +205,7 @@ def _optional(
         if given is not None:
             raise InvalidRequest(f"{card.name} has no {name}; leave it out.", param=name)
         return None
-    return _in_range(name, given, default, *bounds)
+    return float(_in_range(name, given, default, *bounds))
 
 
 def _true_cfg_scale(given: float | None, card: ModelCard) -> float | None:

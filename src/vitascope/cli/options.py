@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitascope.config import Settings, load_settings
+from vitascope.config import Settings, available_cores, load_settings
 from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit
 
@@ -49,7 +49,7 @@ class Runtime:
             settings.model_path,
             device=settings.device,
             dtype=self.dtype,
-            num_threads=settings.num_threads or None,
+            num_threads=settings.num_threads or available_cores(),
         )
 
 

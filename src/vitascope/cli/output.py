@@ -113,7 +113,7 @@ def automatic_name(request: GenerationRequest, now: datetime) -> str:
 
 
 def _stem(name: str) -> str:
-    if not name or Path(name).name != name:
+    if name in {"", ".."} or Path(name).name != name:
         raise InvalidRequest(
             f"output_file_name is {name!r}; give a name without a folder, which --output-path sets.",
             param="output_file_name",

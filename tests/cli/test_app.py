@@ -1,0 +1,168 @@
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+
+import pytest
+import typer
+
+import vitascope as package
+from vitascope.card import WISH_FIELDS
+from vitascope.cli.app import app
+from vitascope.config import Settings
+
+COMMANDS = typer.main.get_command(app).commands
+
+
+def start(*args, **options):
+    return subprocess.Popen([sys.executable, "-m", "vitascope", *map(str, args)], **options)
+
+
+def test_the_version_is_printed(vitascope):
+    ran = vitascope("version")
+    assert (ran.status, ran.out) == (0, f"vitascope {package.__version__}\n")
+
+
+@pytest.mark.parametrize("args", [["--help"], *([name, "--help"] for name in COMMANDS)], ids=" ".join)
+def test_help_is_there_for_every_command(vitascope, args):
+    ran = vitascope(*args)
+    assert ran.status == 0
+    assert "Usage: vitascope" in ran.out
+
+
+def test_help_and_usage_errors_load_no_networks():
+    script = (
+        "import sys; from vitascope.cli.app import run\n"
+        "run(['generate', '--help']); run(['serve', '--help']); run(['generate', '--oops'])\n"
+        "sys.exit(', '.join({'torch', 'diffusers', 'transformers', 'fastapi'} & {*sys.modules}) or None)"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True)
+
+
+def test_every_setting_is_a_flag_of_serve():
+    flags = {parameter.name: parameter for parameter in COMMANDS["serve"].params}
+    assert {*Settings.model_fields} == {*flags} - {"config", "help"}
+    assert all(flags[name].help == field.description for name, field in Settings.model_fields.items())
+
+
+def test_every_wish_is_a_flag_of_generate():
+    flags = {parameter.name for parameter in COMMANDS["generate"].params}
+    assert {*WISH_FIELDS} - {"first_frame", "last_frame"} < flags
+    assert {"image_path", "last_image_path"} < flags
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["generate"], "Missing option '--prompt'"),
+        (["generate", "--prompt", "a", "--num-framez", "3"], "No such option: --num-framez"),
+        (["generate", "--prompt", "a", "--height", "tall"], "Invalid value for '--height'"),
+        (["generate", "--prompt", "a", "--num-gpus", "8"], "num_gpus: this version has nothing for it"),
+        (["frobnicate"], "No such command 'frobnicate'"),
+    ],
+)
+def test_a_wrong_use_is_told_on_stderr_with_status_2(vitascope, args, message):
+    ran = vitascope(*args)
+    assert (ran.status, ran.out) == (2, "")
+    assert message in ran.message
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            ["generate", "--prompt", "a", "--config", "c.yaml"],
+            "Cannot read c.yaml: No such file or directory.",
+        ),
+        (["generate", "--prompt", "a", "--image-path", "x.png"], "There is no picture 'x.png'."),
+        (
+            ["generate", "--prompt", "a", "--last-image-path", "x.png"],
+            "--last-image-path needs --image-path beside it.",
+        ),
+        (
+            ["generate", "--prompt", "a", "--image-path", "1", "--image-path", "2", "--image-path", "3"],
+            "3 pictures are given; a clip takes a first and a last frame.",
+        ),
+        (
+            ["generate", "--prompt", "a", "--resize-mode", "squash"],
+            "resize_mode is 'squash'; use error, crop, pad.",
+        ),
+        (["reproduce", "no.mp4"], "This is not an MP4 clip that can be read."),
+        (
+            ["serve", "--host", "0.0.0.0"],
+            (
+                "0.0.0.0 can be reached from other machines and no API key is set; set --api-key (or "
+                "VITASCOPE_API_KEY), listen on 127.0.0.1, or insist with --insecure."
+            ),
+        ),
+        (
+            ["serve", "--log-level", "loud"],
+            "log_level is 'loud'; the levels are debug, info, warning, error.",
+        ),
+    ],
+)
+def test_an_error_is_one_clear_line_on_stderr_with_status_1(vitascope, args, message):
+    ran = vitascope(*args)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == f"error: {message}\n"
+
+
+def test_an_error_of_the_machine_is_one_line_too(vitascope, tmp_path):
+    (tmp_path / "c.yaml").mkdir()
+    ran = vitascope("serve", "--data-dir", "/proc/nowhere")
+    assert (ran.status, ran.err.count("\n")) == (1, 1)
+
+
+def test_settings_come_from_the_file_named_by_config(vitascope, tmp_path):
+    (tmp_path / "s.toml").write_text('host = "0.0.0.0"\n')
+    assert "0.0.0.0 can be reached" in vitascope("serve", "--config", "s.toml").err
+    (tmp_path / "s.toml").write_text("hots = 1\n")
+    assert "unknown setting 'hots'; did you mean 'host'?" in vitascope("serve", "--config", "s.toml").err
+
+
+def test_debug_shows_where_an_error_came_from():
+    args = [sys.executable, "-m", "vitascope", "reproduce", "no.mp4"]
+    told = subprocess.run(args, capture_output=True, text=True, timeout=120, check=False)
+    shown = subprocess.run([*args, "--debug"], capture_output=True, text=True, timeout=120, check=False)
+    assert (told.returncode, shown.returncode) == (1, 1)
+    assert told.stderr == "error: This is not an MP4 clip that can be read.\n"
+    assert "Traceback" in shown.stderr
+
+
+def test_serve_prints_its_address_and_ends_well_on_sigterm(tmp_path):
+    with start(
+        "serve", "--port", 0, "--data-dir", tmp_path, "--num-threads", 1,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as server:  # fmt: skip
+        line = server.stdout.readline()
+        server.send_signal(signal.SIGTERM)
+        _, log = server.communicate(timeout=120)
+    assert line.startswith(f"Vitascope {package.__version__} listens on http://127.0.0.1:")
+    assert server.returncode == 0, log
+    assert "Traceback" not in log
+
+
+def test_ctrl_c_shows_no_traceback_leaves_no_file_and_exits_with_130(tmp_path):
+    ours, theirs = pty.openpty()
+    generate = start(
+        "generate", "--prompt", "a red circle", "--num-inference-steps", 200, "--num-threads", 1,
+        cwd=tmp_path, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    while b"/200" not in shown:  # the bar counts steps
+        shown += os.read(ours, 4096)
+    generate.send_signal(signal.SIGINT)
+    while True:
+        try:
+            shown += os.read(ours, 4096)
+        except OSError:  # the other end is closed: the process is gone
+            break
+    os.close(ours)
+    assert generate.wait(timeout=60) == 130
+    assert b"Traceback" not in shown
+    assert b"it/s" in shown or b"s/it" in shown
+    assert list((tmp_path / "outputs").iterdir()) == []

@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from vitascope.cli.absent import ABSENT
+from vitascope.cli.config_file import ConfigurableCommand, read_config, use_config
+from vitascope.cli.flags import taking
+from vitascope.errors import ConfigurationError, InvalidType, UnknownField
+
+KNOWN = ["model_path", "num_frames", "guidance_scale", "prompt", "save_output", "image_path"]
+
+
+@dataclass(frozen=True)
+class Source:
+    config: Annotated[Path | None, typer.Option(is_eager=True, callback=use_config)] = None
+
+
+@dataclass(frozen=True)
+class Flags:
+    prompt: Annotated[str, typer.Option()]
+    num_frames: Annotated[int | None, typer.Option()] = None
+    guidance_scale: Annotated[float | None, typer.Option()] = None
+    save_output: Annotated[bool, typer.Option()] = True
+    image_path: Annotated[list[Path] | None, typer.Option()] = None
+
+
+def parse(*args):
+    """Parse a command line as `generate` does; return the flags and the outcome."""
+    seen = []
+    app = typer.Typer(context_settings={"token_normalize_func": lambda name: name.replace("_", "-")})
+    app.command(cls=ConfigurableCommand)(taking(Source, Flags)(lambda _source, flags: seen.append(flags)))
+    result = CliRunner().invoke(app, [str(arg) for arg in args], env={"COLUMNS": "200", "NO_COLOR": "1"})
+    return (seen[0] if seen else None), result
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(content, name="c.yaml"):
+        (tmp_path / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize("name", ["c.json", "c.yaml", "c.yml"])
+def test_json_and_yaml_are_read(file, name):
+    path = file({"num_frames": 17, "prompt": "a cat", "save_output": False}, name)
+    assert read_config(path, KNOWN) == {"num_frames": "17", "prompt": "a cat", "save_output": "False"}
+
+
+def test_groups_may_be_called_anything_and_lie_in_each_other(file):
+    path = file("model:\n  model_path: m\n  more:\n    num-frames: 5\nprompt: a\n")
+    assert read_config(path, KNOWN) == {"model_path": "m", "num_frames": "5", "prompt": "a"}
+
+
+def test_an_empty_value_is_not_said(file):
+    assert read_config(file("num_frames: null\nprompt:\n"), KNOWN) == {}
+
+
+def test_an_unknown_key_is_named_with_its_place_and_the_nearest(file):
+    with pytest.raises(UnknownField) as caught:
+        read_config(file("sampling:\n  clip:\n    num_framez: 3\n"), KNOWN)
+    assert str(caught.value) == (
+        "c.yaml: sampling.clip.num_framez: there is no such key; did you mean 'num_frames'?"
+    )
+
+
+@pytest.mark.parametrize("key", sorted(ABSENT))
+def test_every_feature_that_is_absent_is_refused_by_name_in_a_file(file, key):
+    with pytest.raises(UnknownField, match=f"c.yaml: {key}: {key}: this version has nothing for it"):
+        read_config(file({key: 1}), KNOWN)
+
+
+def test_a_key_that_is_set_twice_is_refused(file):
+    with pytest.raises(ConfigurationError, match=r"c.yaml: b.num_frames: this is set twice"):
+        read_config(file("num_frames: 5\nb:\n  num_frames: 5\n"), KNOWN)
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "message"),
+    [
+        ("{", "c.json", "is not valid JSON"),
+        ("a: [", "c.yaml", "is not valid YAML"),
+        ("- a\n", "c.yaml", "holds no keys and values"),
+        ("", "c.yaml", "holds no keys and values"),
+        ("a: !!python/object:os.system {}\n", "c.yaml", "is not valid YAML"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(file, content, name, message):
+    with pytest.raises(ConfigurationError, match=message):
+        read_config(file(content, name), KNOWN)
+
+
+def test_a_missing_file_is_refused_by_name(tmp_path):
+    with pytest.raises(ConfigurationError, match=r"Cannot read .*nothing.yaml: No such file"):
+        read_config(tmp_path / "nothing.yaml", KNOWN)
+
+
+def test_a_value_of_no_flags_type_is_refused(file):
+    with pytest.raises(InvalidType, match=r"c.yaml: prompt: a date is no value"):
+        read_config(file("prompt: 2026-01-01\n"), KNOWN)
+
+
+def test_flags_win_over_the_file_and_the_file_over_defaults(file):
+    path = file({"prompt": "from the file", "num_frames": 5, "guidance_scale": 2, "save_output": False})
+    flags, _ = parse("--config", path, "--num_frames", "9")
+    assert flags == Flags("from the file", num_frames=9, guidance_scale=2.0, save_output=False)
+    flags, _ = parse("--save-output", "--config", path, "--prompt=typed")
+    assert flags == Flags("typed", num_frames=5, guidance_scale=2.0, save_output=True)
+
+
+def test_a_list_in_the_file_is_a_flag_given_several_times(file):
+    flags, _ = parse("--config", file({"prompt": "a", "image_path": ["a.png", "b.png"]}))
+    assert flags.image_path == [Path("a.png"), Path("b.png")]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"num_frames": "many"}, "'--num-frames'"),
+        ({"num_frames": 17.5}, "'--num-frames'"),
+        ({"num_frames": True}, "'--num-frames'"),
+        ({"save_output": "perhaps"}, "'--save-output'"),
+    ],
+)
+def test_a_value_in_the_file_is_checked_as_if_it_were_typed(file, content, message):
+    flags, result = parse("--config", file({"prompt": "a", **content}))
+    assert flags is None
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+@pytest.mark.parametrize("spelling", ["--num-frames", "--num_frames"])
+@pytest.mark.parametrize("form", ["{} 9", "{}=9"])
+def test_both_spellings_of_a_flag_are_known(spelling, form):
+    flags, _ = parse("--prompt", "under_score", *form.format(spelling).split())
+    assert flags == Flags("under_score", num_frames=9)
+
+
+@pytest.mark.parametrize("flag", ["--enable-teacache", "--enable_teacache", "--lora-path=x"])
+def test_a_feature_that_is_absent_is_refused_by_name_on_the_command_line(flag):
+    _, result = parse("--prompt", "a", flag)
+    assert result.exit_code == 2
+    assert f"{flag[2:].partition('=')[0].replace('-', '_')}: this version has nothing for it" in result.output
