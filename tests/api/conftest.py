@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from vitascope.api.services import PreviewListener, Services
 from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
 from vitascope.config import Settings
 from vitascope.jobs.changes import Changes
-from vitascope.jobs.job import Job, Tally
+from vitascope.jobs.job import Failure, Job, Tally
 from vitascope.jobs.memory import MemoryStore
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.inputs import Pictures
@@ -47,6 +48,9 @@ class FakeScheduling:
     """A scheduler's side that a test steers by hand."""
 
     def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
         self.is_ready = True
         self.why: str | None = None
         self.served: list[ModelCard] = [CARD, TEXT_ONLY]
@@ -96,6 +100,18 @@ class House:
         )
         self.app = create_app(self.services)
 
+    def clean(self) -> None:
+        """Forget every job and file, so that the next test finds nothing."""
+        self.scheduling.reset()
+        for job in (*self.store.waiting(), *self.store.running()):
+            self.store.fail(job.id, Failure(code="swept", message="The test is over."), 0.0)
+        for job in self.store.page(after=None, limit=1000, order="asc")[0]:
+            self.store.delete(job.id, 0.0)
+        for job in self.store.gone(math.inf):
+            self.store.purge(job.id)
+        for key in list(self.artifacts.keys()):
+            self.artifacts.delete(key)
+
     def start(self, job_id: str, step: int = 1) -> int:
         token = self.store.claim(job_id, "worker-1", time.time()).claim.token
         tally = Tally(stage="denoise", step=step, num_steps=4, percent=25 * step)
@@ -144,9 +160,19 @@ def open_house(tmp_path: Path) -> Iterator[OpenHouse]:
         yield build
 
 
+@pytest.fixture(scope="session")
+def shared_house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[House, TestClient]]:
+    """The house with default settings: an application takes longer to build than most tests to run."""
+    root = tmp_path_factory.mktemp("house")
+    house = House(root / "artifacts", Settings(data_dir=root))
+    with TestClient(house.app, base_url="http://127.0.0.1:8000") as client:
+        yield house, client
+
+
 @pytest.fixture
-def opened(open_house: OpenHouse) -> tuple[House, TestClient]:
-    return open_house()
+def opened(shared_house: tuple[House, TestClient]) -> Iterator[tuple[House, TestClient]]:
+    yield shared_house
+    shared_house[0].clean()
 
 
 @pytest.fixture
