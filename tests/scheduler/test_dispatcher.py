@@ -105,9 +105,10 @@ class Bench:
 
     async def settled(self) -> None:
         """Return once the dispatcher has looked at the store again and has nothing to do."""
-        for _ in range(
-            3
-        ):  # the first may have begun before the call, the third begins when the second is over
+        while not self.looks.empty():
+            self.looks.get_nowait()
+        # The first look may have begun before this call; the third begins when the second is over.
+        for _ in range(3):
             self.wake()
             await asyncio.wait_for(self.looks.get(), 5)
 

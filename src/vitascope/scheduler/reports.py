@@ -127,7 +127,7 @@ class Reports:
         await self._end(held, fail)
 
     async def lose(self, worker: str, *, forgive: bool) -> None:
-        """Give what a lost worker held to the next one; unless forgiven, fail it if that happened too often."""
+        """Put what a lost worker held back in line; unless forgiven, fail it if that was once too often."""
         for held in self._roster.remove_worker(worker):
             await self._flush(held)
             try:
