@@ -54,7 +54,8 @@ def picture(seed: int, size: int = 32) -> np.ndarray:
 class Case:
     """One way of using a family. `ask` runs the reference and returns what its `output_type` says.
 
-    `other` is another size and number of steps that the case must do as well.
+    `other` is another size and number of steps that the case must do as well. `tolerance`, of the largest
+    latent, is 0 where results equal the reference's to the bit.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Case:
     wish: dict[str, Any] = field(default_factory=dict)
     media: Media = field(default_factory=Media)
     other: dict[str, Any] = field(default_factory=lambda: dict(OTHER))
+    tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
