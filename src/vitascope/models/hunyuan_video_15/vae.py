@@ -76,7 +76,7 @@ class _Memory:
 
 
 class _Convolution(nn.Module):
-    """A causal convolution that goes on where the last piece ended; before all lie copies of the first frame."""
+    """A causal convolution that goes on where the last piece ended; the first one begins with copies."""
 
     def __init__(self, original: Any, memory: _Memory) -> None:
         super().__init__()
