@@ -46,7 +46,8 @@ def store(open_store):
 def make_job(**changes) -> Job:
     values = {
         "model": "tiny", "prompt": "a red circle \x00 'é\u2028", "negative_prompt": "", "height": 64,
-        "width": 96, "num_frames": 17, "fps": 23.976, "num_inference_steps": 20, "guidance_scale": 2.0, "seed": 2**63 - 1,
+        "width": 96, "num_frames": 17, "fps": 23.976, "num_inference_steps": 20, "guidance_scale": 2.0,
+        "seed": 2**63 - 1,
     }  # fmt: skip
     request = GenerationRequest(**(values | changes))
     return Job(id=new_id(), request=request, created_at=1_700_000_000.125, warnings=("mind the gap",))
