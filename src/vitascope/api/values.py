@@ -40,15 +40,16 @@ def _text(name: str, value: Any) -> str:
 
 
 def _integer(name: str, value: Any) -> int:
-    if isinstance(value, str) and _INTEGER.fullmatch(value):
-        return int(value)
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
+    spelled = isinstance(value, str) and _INTEGER.fullmatch(value)
+    if spelled or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
     if isinstance(value, str | float):
         raise InvalidType(f"Invalid value for '{name}': {_shown(value)} is not an integer.", param=name)
-    raise wrong_type(name, "an integer", value)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise wrong_type(name, "an integer", value)
+    if not -(2**63) <= value < 2**63:
+        raise InvalidRequest(f"Invalid value for '{name}': integers have at most 64 bits.", param=name)
+    return value
 
 
 def _number(name: str, value: Any) -> float:

@@ -1,0 +1,99 @@
+"""Whatever a client sends is understood or refused in words, never an error of ours."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from vitascope.api.fields import FIELDS, Use
+from vitascope.api.intake import Body, nest
+from vitascope.api.reading import choose_card, read_wish
+from vitascope.card import Defaults, ModelCard, Rules, resolve
+from vitascope.errors import InvalidRequest, UnknownModel
+
+CARD = ModelCard(
+    name="tiny",
+    family="wan",
+    tasks=("t2v", "i2v", "flf2v"),
+    defaults=Defaults(height=32, width=48, num_frames=9, fps=8.0, num_inference_steps=4, guidance_scale=5.0),
+    rules=Rules(size_multiple=16, frame_stride=4, max_pixels=4096, max_frames=33),
+    identity="0" * 64,
+)
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
+NUMBERS_IN_WORDS = st.sampled_from(["1", "-1", "1e9", "9" * 30, "nan", "0x1", "64x64", "{}", "[1]", "true"])
+VALUES = st.recursive(
+    SCALARS | NUMBERS_IN_WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=9), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(sorted(FIELDS)) | st.text(max_size=12)
+KEYS = st.text(alphabet="ab01[]", min_size=1, max_size=12)
+FUZZ = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@FUZZ
+@given(
+    fields=st.dictionaries(NAMES, VALUES, max_size=6),
+    files=st.dictionaries(NAMES, st.lists(st.binary(), max_size=2)),
+)
+@example(fields={"seed": True}, files={})
+@example(fields={"prompt": "x", "num_inference_steps": 10**400}, files={})
+@example(fields={"prompt": "x", "seed": -(10**400)}, files={})
+@example(fields={"size": 5, "width": "x"}, files={})
+@example(fields={"input_reference": [[[]]]}, files={})
+@example(fields={"extra_params": {"extra_params": {}}}, files={})
+def test_any_body_becomes_a_request_or_a_refusal(fields, files):
+    refusal = None
+    try:
+        request = resolve(read_wish(Body(fields, files), CARD).wish, CARD)
+    except InvalidRequest as error:
+        refusal = error
+    if refusal is not None:
+        assert 0 < len(refusal.message) < 1000
+    else:
+        assert request.num_frames in range(1, 34, 4)
+        assert request.width * request.height <= 4096
+
+
+@FUZZ
+@given(st.lists(st.tuples(KEYS, st.text(max_size=3)), max_size=8))
+def test_any_keys_nest_or_are_refused_and_no_value_is_lost(pairs):
+    try:
+        tree = nest(pairs)
+    except InvalidRequest:
+        return
+
+    def leaves(value):
+        if isinstance(value, dict):
+            return [leaf for item in value.values() for leaf in leaves(item)]
+        return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
+
+    assert sorted(leaves(tree)) == sorted(value for _, value in pairs)
+
+
+@FUZZ
+@given(VALUES, st.lists(st.text(max_size=9), max_size=3))
+def test_any_model_is_found_or_refused(name, aliases):
+    chosen, param = CARD, "model"
+    try:
+        chosen = choose_card(name, [CARD], aliases)
+    except InvalidRequest as refusal:  # an unknown model is one too
+        param = refusal.param
+    assert (chosen, param) == (CARD, "model")
+
+
+def test_an_alias_of_a_model_that_is_not_served_is_unknown():
+    with pytest.raises(UnknownModel):
+        choose_card("sora-2", [CARD], ["sora-2=other"])
+
+
+def test_every_documented_wish_is_a_field_of_the_wish_itself():
+    wishes = [name for name, known in FIELDS.items() if known.use is Use.WISH]
+    values = {
+        name: "4" if name not in {"prompt", "negative_prompt", "sample_solver"} else "x" for name in wishes
+    }
+    wish = read_wish(Body(values), CARD).wish
+    assert {name: getattr(wish, name) for name in wishes} == {
+        name: value if value == "x" else 4 for name, value in values.items()
+    }
