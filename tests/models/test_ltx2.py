@@ -207,7 +207,8 @@ def test_without_registers_padding_is_masked_alone_and_in_a_batch(tmp_path: Path
         "a": model.request(),
         "b": model.request(prompt="a much longer prompt than the other", seed=9),
     }
-    for request in requests.values():
+    full = model.request(prompt="no room for padding " * 100)
+    for request in (*requests.values(), full):
         assert equal(generate(model, request).latents, model.reference(request))
     engine, together = Engine(model.family, max_batch=2), {}
     for job_id, request in requests.items():

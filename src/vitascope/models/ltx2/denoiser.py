@@ -68,7 +68,7 @@ class Denoiser:
         `perturbed_block` is a block to go without self-attention; `isolated` keeps video and sound apart.
         """
         timestep = torch.stack([t.timestep for t in turns])  # (B,)
-        mask = None if texts[0].mask is None else torch.cat([t.mask for t in texts if t.mask is not None])
+        mask = _mask(texts)
         grid = turns[0].grid
         video, audio = self._transformer(
             hidden_states=torch.cat([t.video for t in turns]).to(self._dtype),
@@ -93,3 +93,12 @@ class Denoiser:
         )
         flows = zip(video.float().split(1), audio.float().split(1), strict=True)
         return [t.clean({"video": v, "audio": a}) for t, (v, a) in zip(turns, flows, strict=True)]
+
+
+def _mask(texts: Sequence[Text]) -> Tensor | None:
+    """Join the texts' masks, (B, L); None when every token of every text counts."""
+    masks = [t.mask for t in texts]
+    some = next((m for m in masks if m is not None), None)
+    if some is None:
+        return None
+    return torch.cat([torch.ones_like(some) if m is None else m for m in masks])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -14,13 +13,13 @@ from vitascope.errors import InvalidRequest
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.ltx2.card import card_of, native_guidance
+from vitascope.models.ltx2.conditioning import Conditioning, flow_of, turn_of
 from vitascope.models.ltx2.denoiser import Denoiser, Turn
 from vitascope.models.ltx2.guidance import Estimates, Guidance, guide
 from vitascope.models.ltx2.image import Condition, first_frame_condition, keyframes_condition
 from vitascope.models.ltx2.latents import Grid, pack, pack_audio, unpack, unpack_audio
 from vitascope.models.ltx2.parts import Ltx2Parts, load_parts
-from vitascope.models.ltx2.schedule import EulerSolver, make_euler
-from vitascope.models.ltx2.text import Text
+from vitascope.models.ltx2.schedule import make_euler
 from vitascope.models.pixels import Sketch, to_pixels
 from vitascope.request import GenerationRequest
 from vitascope.sampling.guidance import guides
@@ -28,23 +27,6 @@ from vitascope.sampling.trajectory import Streams, Trajectory
 
 # Frames that are turned into pixels at once: what the device need not hold twice.
 _FRAMES_PER_CHUNK = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Conditioning:
-    """What steers one generation.
-
-    `negative` and `guidance` are None without guidance, `condition` without pictures. The coordinates place
-    each token in seconds and pixels: (1, 3, video tokens, 2) and (1, 1, sound tokens, 2).
-    """
-
-    grid: Grid
-    positive: Text
-    negative: Text | None
-    guidance: Guidance | None
-    condition: Condition | None
-    video_coords: Tensor
-    audio_coords: Tensor
 
 
 class Ltx2Family:
@@ -62,10 +44,10 @@ class Ltx2Family:
 
         A guidance scale of 1 asks for the plain prediction: one pass, no guidance of any kind.
         """
-        grid, rope = self._grid(request), self._parts.transformer
+        grid, transformer = self._grid(request), self._parts.transformer
         guided = guides(request.guidance_scale)
         condition = self._condition(request, media, grid)
-        video_coords = rope.rope.prepare_video_coords(
+        video_coords = transformer.rope.prepare_video_coords(
             1, grid.frames, grid.height, grid.width, self.device, fps=request.fps
         )
         if condition is not None and condition.keyframe_coords is not None:
@@ -77,7 +59,7 @@ class Ltx2Family:
             guidance=self._guidance.with_text(request.guidance_scale) if guided else None,
             condition=condition,
             video_coords=video_coords,
-            audio_coords=rope.audio_rope.prepare_audio_coords(1, grid.audio_frames, self.device),
+            audio_coords=transformer.audio_rope.prepare_audio_coords(1, grid.audio_frames, self.device),
         )
 
     def begin(
@@ -101,25 +83,24 @@ class Ltx2Family:
         return Trajectory({"video": latents, "audio": audio}, dict(solvers))
 
     def batch_key(self, sample: Sample) -> Hashable:
-        """Let samples share passes when sizes, masks and the number of passes agree."""
+        """Let samples share passes when sizes and the number of passes agree."""
         cond: Conditioning = sample.conditioning
         return (
             cond.grid,
             cond.video_coords.shape,
             cond.condition is None,
-            cond.positive.mask is None,
             cond.negative is None,
         )
 
     def predict(self, samples: Sequence[Sample]) -> list[Streams]:
         """Predict the flow of each sample's streams, up to four estimates where guided."""
         conds: list[Conditioning] = [s.conditioning for s in samples]
-        turns = [_turn(s) for s in samples]
+        turns = [turn_of(s) for s in samples]
         if conds[0].guidance is None:
             cleans = self._denoise(turns, [c.positive for c in conds])
         else:
             cleans = self._guided(turns, conds)
-        return [_flow(t, c, clean) for t, c, clean in zip(turns, conds, cleans, strict=True)]
+        return [flow_of(t, c, clean) for t, c, clean in zip(turns, conds, cleans, strict=True)]
 
     def finish(self, sample: Sample) -> Streams:
         """Return the final latents in the VAEs' own scales: (1, C, T, H, W) and (1, C, L, M)."""
@@ -214,37 +195,6 @@ def _combined(
         )
         for stream, scales in guidance.streams.items()
     }
-
-
-def _turn(sample: Sample) -> Turn:
-    """Lay a sample out as tokens, with those of its pictures."""
-    cond: Conditioning = sample.conditioning
-    trajectory, condition = sample.trajectory, cond.condition
-    solver = trajectory.solvers["video"]
-    assert isinstance(solver, EulerSolver)  # `begin` made it
-    video, timestep = pack(trajectory.latents["video"]), trajectory.timestep
-    video_timestep = timestep
-    if condition is not None:
-        video = condition.extend(video)
-        video_timestep = timestep * (1 - condition.given[0, :, 0])
-    return Turn(
-        grid=cond.grid,
-        video=video,
-        audio=trajectory.latents["audio"],
-        timestep=timestep,
-        video_timestep=video_timestep,
-        sigma=solver.sigmas[trajectory.step],
-        video_coords=cond.video_coords,
-        audio_coords=cond.audio_coords,
-    )
-
-
-def _flow(turn: Turn, cond: Conditioning, clean: Streams) -> Streams:
-    """Return the flow to clean estimates; what pictures fix does not move."""
-    if cond.condition is not None:
-        clean = {**clean, "video": cond.condition.impose(clean["video"])}
-    flow = turn.flow(clean)
-    return {**flow, "video": unpack(flow["video"][:, : cond.grid.num_tokens], cond.grid)}
 
 
 def load(checkpoint: Checkpoint, placement: Placement) -> Ltx2Family:
