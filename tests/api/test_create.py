@@ -146,7 +146,7 @@ def test_a_feature_that_is_not_offered_is_refused_only_when_it_is_asked_for(clie
 @pytest.mark.parametrize(
     ("field", "value", "nearest"),
     [
-        ("promt", "x", "prompt"),
+        ("prompts", "x", "prompt"),
         ("num_inference_step", 4, "num_inference_steps"),
         ("negativ_prompt", "", "negative_prompt"),
     ],
