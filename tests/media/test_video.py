@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from fractions import Fraction
 
 import av
@@ -131,6 +134,30 @@ def test_the_same_frames_give_the_same_bytes_however_they_are_cut(tmp_path, size
     for index, chunks in enumerate((1, 1, 4, 9)):
         write(tmp_path / f"{index}.mp4", frames, chunks=chunks, title="t", metadata={"seed": 1})
     assert len({(tmp_path / f"{index}.mp4").read_bytes() for index in range(4)}) == 1
+
+
+@pytest.mark.parametrize("size", [(64, 64), (272, 480)])
+def test_the_bytes_do_not_depend_on_what_was_in_memory_before(tmp_path, size):
+    script = (
+        "import sys, numpy as np; from pathlib import Path; from vitascope.media.video import VideoWriter\n"
+        "frames = np.load(sys.argv[1])\n"
+        "height, width = frames.shape[1:3]\n"
+        "with VideoWriter(Path(sys.argv[2]), width=width, height=height, fps=8) as w: w.write(frames)\n"
+    )
+    chance = np.random.default_rng(0)
+    still = np.kron(chance.integers(0, 256, (size[0] // 16, size[1] // 16, 3)), np.ones((16, 16, 1), int))
+    frames = np.stack([np.roll(still, 2 * t, axis=1) for t in range(9)]) + chance.integers(
+        -6, 6, (9, *size, 3)
+    )
+    np.save(tmp_path / "frames.npy", frames.clip(0, 255).astype(np.uint8))
+    for fill in ("0", "85", "170"):  # glibc fills fresh memory with it
+        subprocess.run(
+            [sys.executable, "-c", script, str(tmp_path / "frames.npy"), str(tmp_path / f"{fill}.mp4")],
+            env={**os.environ, "MALLOC_PERTURB_": fill},
+            check=True,
+            timeout=120,
+        )
+    assert len({(tmp_path / f"{fill}.mp4").read_bytes() for fill in ("0", "85", "170")}) == 1
 
 
 def test_a_small_clip_looks_as_it_should(tmp_path):

@@ -158,7 +158,10 @@ class VideoWriter:
         stream.pix_fmt = "yuv420p"
         small = width * height <= _SMALL_PIXELS
         # Small flat clips cost nothing and show every artefact; big ones take a fast preset.
-        stream.options = {"preset": "medium", "crf": "12"} if small else {"preset": "veryfast", "crf": "17"}
+        quality = {"preset": "medium", "crf": "12"} if small else {"preset": "veryfast", "crf": "17"}
+        # x264's macroblock tree reads memory that it never wrote: with it, equal frames gave different bytes
+        # in different processes, at every size that is no multiple of 128.
+        stream.options = {**quality, "x264-params": "mbtree=0"}
         context = stream.codec_context
         context.time_base = 1 / rate
         context.thread_count = 1 if small else 4  # fixed: the bytes depend on it
