@@ -54,6 +54,13 @@ class Settings(BaseModel):
         None, description="Name under which the model is served; its own if unset."
     )
     model_alias: tuple[str, ...] = Field((), description="Further names that clients may use for the model.")
+    model_revision: str | None = Field(
+        None, description="Branch, tag or commit of a hub model; its main branch if unset."
+    )
+    model_cache_dir: Path | None = Field(
+        None, description="Where hub models are kept; the hub's own cache (HF_HOME) if unset."
+    )
+    offline: bool = Field(False, description="Never ask the hub; use models that were downloaded before.")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     num_threads: int = Field(
         0, ge=0, description="CPU threads of a worker; 0 takes the cores of the machine."

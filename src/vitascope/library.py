@@ -33,6 +33,7 @@ from vitascope.sampling.trajectory import Streams
 
 ImageInput = Image.Image | np.ndarray[Any, Any] | str | Path
 OnProgress = Callable[[Advanced], None]
+OnDownload = Callable[[int, int], None]
 
 _MAX_INPUT_PIXELS = 100_000_000
 _PICTURE_FIELDS = {"first_frame": "image", "last_frame": "last_image"}
@@ -170,20 +171,35 @@ def load(
     device: str = "auto",
     dtype: str | None = None,
     num_threads: int | None = None,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    on_download: OnDownload | None = None,
 ) -> Model:
     """Load a model: the bundled one, a diffusers folder, or a hub id (owner/name).
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `num_threads` sets how many
-    CPU threads PyTorch uses in this process.
+    CPU threads PyTorch uses in this process. For hub ids, `revision` pins a branch, tag or commit,
+    `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the bytes
+    that are here and all.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
-        ConfigurationError: a device or dtype that is not known or not there.
+        ConfigurationError: a device or dtype that is not known or not there, or a revision of a folder.
 
     """
     if num_threads is not None:
         torch.set_num_threads(num_threads)
-    return Model(Engine(load_family(path or BUNDLED_MODEL, device=device, dtype=dtype)))
+    family = load_family(
+        path or BUNDLED_MODEL,
+        device=device,
+        dtype=dtype,
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+        on_download=on_download,
+    )
+    return Model(Engine(family))
 
 
 def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:

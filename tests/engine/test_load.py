@@ -40,7 +40,9 @@ def test_neither_folder_nor_hub_id_is_refused(name: str) -> None:
 
 
 def test_a_hub_id_offline_is_refused_with_advice() -> None:
-    with pytest.raises(CheckpointError, match="Offline, give a folder"):
+    with pytest.raises(
+        CheckpointError, match="nobody/no-such-model is not in the cache, and offline mode is on"
+    ):
         find_model("nobody/no-such-model")
 
 
@@ -58,3 +60,8 @@ def test_the_cpu_runs_in_float32_unless_told() -> None:
     assert parts.expert.network.proj_out.weight.dtype == torch.bfloat16
     assert parts.expert.network.scale_shift_table.dtype == torch.float32
     assert parts.vae.vae.dtype == torch.float32
+
+
+def test_a_revision_of_a_folder_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="is for a hub model; wan21_t2v is a folder"):
+        load_family(tiny("wan21_t2v").folder, device="cpu", revision="main")

@@ -45,7 +45,7 @@ def generate(_source: Source, wishes: Wishes, pictures: Pictures, runtime: Runti
     console = Console(stderr=True)
     began = time.perf_counter()
     with StepBar(console) as bar:
-        model = runtime.load()
+        model = runtime.load(on_download=bar.download)
         loaded = time.perf_counter()
         inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
         bar.begin()

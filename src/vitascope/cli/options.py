@@ -14,7 +14,7 @@ from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
-    from vitascope.library import Model
+    from vitascope.library import Model, OnDownload
 
 
 def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -28,6 +28,9 @@ class Runtime:
     model_path: Annotated[
         str | None, _in("Model", "Model folder or hub id (owner/name); the bundled model if not given.")
     ] = None
+    model_revision: Annotated[str | None, _in("Model", "Branch, tag or commit of a hub model.")] = None
+    model_cache_dir: Annotated[Path | None, _in("Model", "Where hub models are kept.")] = None
+    offline: Annotated[bool | None, _in("Model", "Never ask the hub; use what was downloaded before.")] = None
     device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
     dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
     num_threads: Annotated[
@@ -40,8 +43,8 @@ class Runtime:
         del flags["dtype"]
         return load_settings(flags)
 
-    def load(self) -> Model:
-        """Load the model."""
+    def load(self, on_download: OnDownload | None = None) -> Model:
+        """Load the model; `on_download` hears of a hub model's bytes."""
         from vitascope.library import load
 
         settings = self.settings()
@@ -50,6 +53,10 @@ class Runtime:
             device=settings.device,
             dtype=self.dtype,
             num_threads=settings.num_threads or available_cores(),
+            revision=settings.model_revision,
+            cache_dir=settings.model_cache_dir,
+            offline=settings.offline,
+            on_download=on_download,
         )
 
 

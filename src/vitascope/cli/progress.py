@@ -61,6 +61,11 @@ class StepBar:
     ) -> None:
         self._progress.stop()
 
+    def download(self, done: int, total: int) -> None:
+        """Show how much of a hub model is here, in megabytes."""
+        mega = 1_000_000
+        self._progress.update(self._task, description="MB", completed=done // mega, total=total // mega)
+
     def begin(self) -> None:
         """Go over from loading to generating: from now on steps are counted."""
         self._progress.reset(self._task, description="encode", total=None)

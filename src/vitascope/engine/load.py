@@ -6,26 +6,33 @@ import re
 from pathlib import Path
 
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Family
+from vitascope.models.hub import OnProgress, fetch
 from vitascope.models.registry import load
 
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-_WANTED = ["*.json", "*/*.json", "*/*.safetensors", "*/*.model", "*/*.txt"]
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def load_family(
-    path_or_id: str | Path, *, device: str = "auto", dtype: str | None = None, name: str | None = None
+    path_or_id: str | Path,
+    *,
+    device: str = "auto",
+    dtype: str | None = None,
+    name: str | None = None,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    on_download: OnProgress | None = None,
 ) -> Family:
     """Load a model folder, or download one from the hub first.
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
-    and float32 on the CPU unless said. The VAE always runs in float32.
+    and float32 on the CPU unless said. The VAE always runs in float32. The rest is for hub ids: see
+    `find_model`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -33,9 +40,12 @@ def load_family(
 
     """
     where = pick_device(device)
-    root = find_model(path_or_id)
+    chosen_dtype = _pick_dtype(dtype, where)  # before a download of hours
+    root = find_model(
+        path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
+    )
     called = name or (str(path_or_id).rsplit("/", 1)[-1] if not Path(path_or_id).exists() else None)
-    return load(Checkpoint.open(root, called), Placement(where, _pick_dtype(dtype, where)))
+    return load(Checkpoint.open(root, called), Placement(where, chosen_dtype))
 
 
 def pick_device(device: str) -> torch.device:
@@ -58,27 +68,39 @@ def pick_device(device: str) -> torch.device:
     return where
 
 
-def find_model(path_or_id: str | Path) -> Path:
-    """Return the folder of a model; a hub id is downloaded (or found in the hub's cache).
+def find_model(
+    path_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    on_download: OnProgress | None = None,
+) -> Path:
+    """Return the folder of a model; a hub id is downloaded, or found in the hub's cache.
+
+    `revision` pins a hub model's branch, tag or commit, `cache_dir` is where hub models are kept (the hub's
+    own cache by default), `offline` never asks the hub; `on_download` is called with the bytes that are here
+    and all.
 
     Raises:
         CheckpointError: neither a folder nor an id that the hub can give.
+        ConfigurationError: a revision of a folder.
 
     """
     path = Path(path_or_id).expanduser()
     if path.is_dir():
+        if revision is not None:
+            raise ConfigurationError(
+                f"The revision {revision!r} is for a hub model; {path.name} is a folder, which has none."
+            )
         return path
     if not _HUB_ID.fullmatch(str(path_or_id)):
         raise CheckpointError(
             f"There is no folder {str(path_or_id)!r}; give a model folder or a hub id owner/name."
         )
-    try:
-        return Path(snapshot_download(str(path_or_id), allow_patterns=_WANTED))
-    except (HfHubHTTPError, HFValidationError, OSError, ValueError) as error:
-        raise CheckpointError(
-            f"There is no folder {str(path_or_id)!r}, and the hub cannot be asked for a model of that name "
-            f"({type(error).__name__}). Offline, give a folder or a model that was downloaded before."
-        ) from error
+    return fetch(
+        str(path_or_id), revision=revision, cache_dir=cache_dir, offline=offline, on_progress=on_download
+    )
 
 
 def _pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:

@@ -22,6 +22,7 @@ from vitascope.errors import VitascopeError
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.observability.logs import set_up_logging
 from vitascope.worker.channel import Channel
+from vitascope.worker.downloads import DownloadLog
 from vitascope.worker.loop import Loop
 
 
@@ -42,7 +43,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def work(settings: Settings, channel: Channel) -> int:
     """Load the model and serve it over the channel; return the exit status."""
     try:
-        family = load_family(settings.model_path, device=settings.device, name=settings.model_name)
+        family = load_family(
+            settings.model_path,
+            device=settings.device,
+            name=settings.model_name,
+            revision=settings.model_revision,
+            cache_dir=settings.model_cache_dir,
+            offline=settings.offline,
+            on_download=DownloadLog(),
+        )
     except VitascopeError as error:
         channel.send(wire.LoadFailed(code=error.code, message=error.message))
         return 1
