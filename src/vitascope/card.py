@@ -67,7 +67,10 @@ class PromptGuide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One loaded model. `identity` hashes its weights; `components` maps each part to its size in bytes."""
+    """One loaded model. `identity` hashes its weights; `components` maps each part to its size in bytes.
+
+    `makes_sound` says that every clip comes with sound.
+    """
 
     name: str
     family: str
@@ -77,6 +80,7 @@ class ModelCard:
     identity: str
     components: dict[str, int] = field(default_factory=dict)
     prompt_guide: PromptGuide | None = None
+    makes_sound: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

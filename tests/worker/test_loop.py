@@ -6,6 +6,8 @@ import queue
 import threading
 from dataclasses import replace
 
+import av
+import numpy as np
 import pytest
 
 from vitascope import wire
@@ -343,3 +345,20 @@ def test_the_encoded_request_is_the_one_that_was_asked(serve, generate, artifact
     video = read_video(artifacts.path(finished.files[0].key))
     assert video.fps == pytest.approx(23.976, abs=1e-3)
     assert replace(command.request).prompt in video.metadata["comment"]
+
+
+def test_a_model_that_makes_sound_stores_clips_with_its_sound(serve, generate, family, artifacts):
+    silent = family.decode
+
+    def with_sound(sample):
+        *chunks, last = silent(sample)
+        yield from chunks
+        yield replace(last, audio=np.zeros((2, 8000), np.float32), sample_rate=16_000)
+
+    family.card, family.decode = replace(family.card, makes_sound=True), with_sound
+    server = serve()
+    server.command(generate())
+    finished, _ = server.until(wire.Finished)
+    with av.open(str(artifacts.path(finished.files[0].key))) as container:
+        assert [(s.type, s.rate) for s in container.streams.audio] == [("audio", 16_000)]
+        assert len(list(container.decode(video=0))) == 5

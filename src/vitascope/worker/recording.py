@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import queue
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 
 from vitascope.card import ModelCard
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.provenance import describe
-from vitascope.media.video import VideoWriter
+from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk
 from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
@@ -27,6 +28,14 @@ class Clip:
 
     request: GenerationRequest
     card: ModelCard
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """All sound of a clip: (channels, samples)."""
+
+    samples: Samples
+    sample_rate: int
 
 
 class Recording:
@@ -60,9 +69,21 @@ class Recording:
             self._file = self._threads.submit(self._record)
         return self._file
 
+    def _arriving(self) -> Iterator[Chunk]:
+        """Yield the chunks as they come. Raises `Abandoned` once the clip is not wanted any more."""
+        while (chunk := self._chunks.get()) is not None:
+            yield chunk
+        if self._abandoned:
+            raise Abandoned
+
     def _record(self) -> StoredFile:
         request = self._clip.request
         with self._artifacts.new_file("mp4") as pending:
+            chunks: Iterable[Chunk] = self._arriving()
+            sound = None
+            if self._clip.card.makes_sound:  # a file announces it first, and a model gives it last
+                chunks = list(chunks)
+                sound = _sound(chunks[-1])
             with VideoWriter(
                 pending.path,
                 width=request.width,
@@ -70,11 +91,12 @@ class Recording:
                 fps=request.fps,
                 title=request.prompt,
                 metadata=describe(request, self._clip.card),
+                audio=None if sound is None else AudioFormat(sound.sample_rate, len(sound.samples)),
             ) as writer:
-                while (chunk := self._chunks.get()) is not None:
+                for chunk in chunks:
                     writer.write(chunk.frames)
-                if self._abandoned:
-                    raise Abandoned
+                if sound is not None:
+                    writer.write_audio(sound.samples)
             stored = pending.commit()
         return StoredFile(
             variant="video",
@@ -83,3 +105,7 @@ class Recording:
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
         )
+
+
+def _sound(last: Chunk) -> Sound | None:
+    return None if last.audio is None or last.sample_rate is None else Sound(last.audio, last.sample_rate)

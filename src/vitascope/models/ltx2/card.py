@@ -22,13 +22,14 @@ _PERTURBED_BLOCK, _PERTURBED_BLOCK_FIRST_VERSION, _OF_BLOCKS = 28, 29, 48
 
 def card_of(checkpoint: Checkpoint, parts: Ltx2Parts) -> ModelCard:
     """Make the card of a loaded LTX-2 folder."""
-    return build_card(
+    card = build_card(
         checkpoint,
         "ltx2",
         tasks=("t2v", "i2v", "flf2v"),
         defaults=_defaults(parts),
         rules=_rules(parts),
     )
+    return replace(card, makes_sound=True)
 
 
 def native_guidance(parts: Ltx2Parts) -> Guidance:
