@@ -110,8 +110,7 @@ def test_an_error_is_one_clear_line_on_stderr_with_status_1(vitascope, args, mes
     assert ran.err == f"error: {message}\n"
 
 
-def test_an_error_of_the_machine_is_one_line_too(vitascope, tmp_path):
-    (tmp_path / "c.yaml").mkdir()
+def test_an_error_of_the_machine_is_one_line_too(vitascope):
     ran = vitascope("serve", "--data-dir", "/proc/nowhere")
     assert (ran.status, ran.err.count("\n")) == (1, 1)
 

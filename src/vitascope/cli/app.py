@@ -62,7 +62,7 @@ def run(args: list[str]) -> int:
         _complain(str(error))
     except OSError as error:
         named = "" if error.filename is None else f" ({error.filename})"
-        _complain(f"{error.strerror}{named}")
+        _complain(f"{error.strerror or error}{named}")
     return 1
 
 

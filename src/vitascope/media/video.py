@@ -160,7 +160,7 @@ class VideoWriter:
         # Small flat clips cost nothing and show every artefact; big ones take a fast preset.
         quality = {"preset": "medium", "crf": "12"} if small else {"preset": "veryfast", "crf": "17"}
         # x264's macroblock tree reads memory that it never wrote: with it, equal frames gave different bytes
-        # in different processes, at every size that is no multiple of 128.
+        # in different processes, at most sizes.
         stream.options = {**quality, "x264-params": "mbtree=0"}
         context = stream.codec_context
         context.time_base = 1 / rate
