@@ -145,7 +145,7 @@ def test_a_worker_inherits_no_settings_and_no_key(monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "known", "advice"),
-    [("heigth", ["height", "width"], "; did you mean 'height'?"), ("zzz", ["b", "a"], "; known are a, b.")],
+    [("heights", ["height", "width"], "; did you mean 'height'?"), ("zzz", ["b", "a"], "; known are a, b.")],
 )
 def test_the_nearest_name_is_suggested_or_all_are_listed(name, known, advice):
     assert nearest(name, known) == advice
