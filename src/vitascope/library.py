@@ -180,8 +180,8 @@ def load(
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `num_threads` sets how many
     CPU threads PyTorch uses in this process. For hub ids, `revision` pins a branch, tag or commit,
-    `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the bytes
-    that are here and all.
+    `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the
+    bytes that are here and all.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.

@@ -201,9 +201,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def _digest(file: Path) -> str:
     """SHA-256 of a file's bytes; a hub cache already names its blobs by it, which spares reading them."""
-    stored = file.resolve().name
-    if file.is_symlink() and len(stored) == _SHA256_HEX_DIGITS:
-        return stored
+    if file.is_symlink():
+        stored = file.readlink().name  # what that links to may have another name, where caches share blobs
+        if len(stored) == _SHA256_HEX_DIGITS:
+            return stored
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

@@ -148,8 +148,8 @@ class Ledger:
             return
         actual = _hash(file, name)
         if actual is not None and actual != name:
-            file.resolve().unlink()
-            file.unlink()
+            for path in (file.resolve(), file.parent / file.readlink(), file):
+                path.unlink(missing_ok=True)
             raise CheckpointError(
                 f"{shown} is not what the hub says it is: its hash is {actual[:12]}, not {name[:12]}. "
                 "It was removed; something between here and the hub may be changing files."
