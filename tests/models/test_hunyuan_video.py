@@ -113,6 +113,15 @@ def test_no_padding_is_kept_of_a_prompt(t2v: Tiny) -> None:
     assert conditioning.positive.embeds.shape[1] == len(request.prompt) + 1  # letters, and the end of turn
 
 
+def test_the_prompt_is_found_whichever_side_the_tokenizer_pads_by_itself(
+    t2v: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = t2v.family._parts.text
+    right = encoder._embed("a dog", 20)
+    monkeypatch.setattr(encoder._tokenizer, "padding_side", "left")
+    assert torch.equal(encoder._embed("a dog", 20), right)
+
+
 def test_the_word_for_the_picture_is_refused_in_a_prompt(i2v: Tiny) -> None:
     with pytest.raises(InvalidRequest, match="<image>"):
         generate(i2v, i2v.request(prompt="a cat in an <image>"))

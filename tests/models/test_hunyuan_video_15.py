@@ -86,6 +86,15 @@ def test_no_padding_is_kept_of_a_prompt_and_no_letters_where_nothing_is_quoted(t
     assert positive.glyphs.shape[1] == 0
 
 
+def test_the_prompt_is_found_whichever_side_the_tokenizer_pads_by_itself(
+    t2v: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    qwen = t2v.family._parts.text._qwen
+    right = qwen("a dog", 20)
+    monkeypatch.setattr(qwen._tokenizer, "padding_side", "left")
+    assert torch.equal(qwen("a dog", 20), right)
+
+
 def test_guidance_1_skips_the_second_pass(t2v: Tiny) -> None:
     assert count_passes(t2v, t2v.request()) == 6
     assert count_passes(t2v, t2v.request(guidance_scale=1.0)) == 3

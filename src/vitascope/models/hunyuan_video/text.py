@@ -92,6 +92,7 @@ def tokenize(tokenizer: Any, text: str, length: int) -> tuple[Tensor, Tensor]:
         [text],
         max_length=length,
         padding="max_length",
+        padding_side="right",  # what is before the prompt is counted from the start
         truncation=True,
         return_tensors="pt",
         return_attention_mask=True,

@@ -63,6 +63,7 @@ class QwenText:
             tokenize=True,
             return_dict=True,
             padding="max_length",
+            tokenizer_kwargs={"padding_side": "right"},  # the template is counted from the start
             max_length=length + TEMPLATE_TOKENS,
             truncation=True,
             return_tensors="pt",
