@@ -63,6 +63,7 @@ class Server:
             CheckpointError: the model could not be loaded.
 
         """
+        await asyncio.to_thread(self.sweeper.drop_unheard)
         await self.dispatcher.recover()
         self.fleet.start()
         http = _Http(_http_config(self.app))

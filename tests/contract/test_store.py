@@ -405,3 +405,12 @@ def test_every_change_is_told_once_it_is_made(open_store):
     with pytest.raises(IllegalTransition):
         store.claim(job.id, "w", 1.0)
     assert told == [job.id] * 3
+
+
+def test_jobs_that_callers_wait_for_are_known_until_they_are_kept_or_deleted(store):
+    in_state(store, State.QUEUED)
+    waited = [store.submit(replace(make_job(), waited_for=True)) for _ in range(3)]
+    assert store.waited_for() == waited
+    assert not store.keep(waited[0].id).waited_for
+    store.delete(waited[1].id, 30.0)
+    assert store.waited_for() == [waited[2]]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from vitascope.errors import NotFound
 from vitascope.jobs.job import Job, State, new_id
 from vitascope.jobs.memory import MemoryStore
 from vitascope.jobs.moves import DELETED_GRACE_S
@@ -20,12 +23,13 @@ class FakeFiles(set):
         return list(self)
 
 
-def finished(store: MemoryStore, key: str, now: float) -> Job:
+def finished(store: MemoryStore, key: str, now: float, *, waited_for: bool = False) -> Job:
     request = GenerationRequest(
         model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
         num_inference_steps=2, guidance_scale=1.0, seed=0,
     )  # fmt: skip
-    job = store.claim(store.submit(Job(id=new_id(), request=request, created_at=0.0)).id, "w", now)
+    submitted = store.submit(Job(id=new_id(), request=request, created_at=0.0, waited_for=waited_for))
+    job = store.claim(submitted.id, "w", now)
     file = StoredFile(variant="video", key=key, media_type="video/mp4", size_bytes=1, sha256="")
     stats = Stats(stage_s={}, peak_memory_bytes=0, num_inference_steps=2)
     return store.succeed(job.id, job.claim.token, [file], stats, now)
@@ -59,3 +63,18 @@ def test_only_files_that_no_job_has_known_for_long_are_orphans():
     now = ORPHAN_AGE_S
     assert sweeper.sweep() == Sweep(0, 0, 1)
     assert files == {"known", "claimed", "young"}
+
+
+def test_a_new_server_drops_what_callers_of_the_one_before_waited_for():
+    store, files = MemoryStore(), FakeFiles({"kept", "unheard"})
+    kept, unheard = finished(store, "kept", 1.0), finished(store, "unheard", 1.0, waited_for=True)
+    queued = store.submit(Job(id=new_id(), request=kept.request, created_at=0.0, waited_for=True))
+    running = store.submit(Job(id=new_id(), request=kept.request, created_at=0.0, waited_for=True))
+    token = store.claim(running.id, "w", 1.0).claim.token
+    assert Sweeper(store, files, clock=lambda: 2.0).drop_unheard() == 3
+    assert files == {"kept"}
+    store.requeue(running.id, token, 3.0)  # as a recovering dispatcher does
+    for job in (unheard, queued, running):
+        with pytest.raises(NotFound):
+            store.get(job.id)
+    assert store.get(kept.id) == kept

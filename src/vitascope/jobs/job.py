@@ -102,7 +102,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One row. Times are unix seconds (fractions kept); `sequence` orders jobs totally by submission."""
+    """One row. Times are unix seconds (fractions kept); `sequence` orders jobs totally by submission.
+
+    `waited_for`: its caller waits on the line, and the job goes when the caller has its file or is gone.
+    """
 
     id: str
     request: GenerationRequest
@@ -116,6 +119,7 @@ class Job:
     claim: Claim = field(default_factory=Claim)
     cancel_requested: bool = False
     delete_requested: bool = False
+    waited_for: bool = False
     warnings: tuple[str, ...] = ()
     files: tuple[StoredFile, ...] = ()
     stats: Stats | None = None

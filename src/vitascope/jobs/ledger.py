@@ -75,6 +75,10 @@ class Ledger(ABC):
         self._tell(before, after)
         return before
 
+    def keep(self, job_id: str) -> Job:
+        """See `Store.keep`."""
+        return self._apply(job_id, moves.keep)
+
     def expire(self, job_id: str) -> Job:
         """See `Store.expire`."""
         return self._apply(job_id, moves.expire)

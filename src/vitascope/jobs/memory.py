@@ -65,6 +65,10 @@ class MemoryStore(Ledger):
         self.get(job_id)
         return ids.index(job_id) if job_id in ids else None
 
+    def waited_for(self) -> Sequence[Job]:
+        """See `Store.waited_for`."""
+        return self._select(lambda job: job.waited_for and job.state is not State.DELETED)
+
     def expired(self, now: float) -> Sequence[Job]:
         """See `Store.expired`."""
         return self._select(

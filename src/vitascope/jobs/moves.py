@@ -92,6 +92,11 @@ def delete(job: Job) -> Job:
     return replace(request_cancel(job), delete_requested=True)
 
 
+def keep(job: Job) -> Job:
+    """Record that a job stays after its caller had the answer."""
+    return replace(job, waited_for=False)
+
+
 def expire(job: Job) -> Job:
     """Record that a finished job's files were removed."""
     return job.moved(Move.EXPIRE, files=())

@@ -53,6 +53,21 @@ class Sweeper:
             log.info("swept %d expired, %d deleted, %d orphans", done.expired, done.purged, done.orphans)
         return done
 
+    def drop_unheard(self) -> int:
+        """Delete every job whose caller waited on the line; return how many.
+
+        For a server that starts on a store of its own: the callers of the one before it are gone.
+        """
+        unheard = self._store.waited_for()
+        for job in unheard:
+            for file in job.files:
+                self._files.delete(file.key)
+            with suppress(NotFound):
+                self._store.delete(job.id, self._clock())
+        if unheard:
+            log.info("dropped %d jobs that nobody waits for any more", len(unheard))
+        return len(unheard)
+
     def _expire(self, now: float) -> int:
         jobs = self._store.expired(now)
         for job in jobs:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    false,
 )
 
 from vitascope.jobs.job import Claim, Failure, Job, State, Tally
@@ -52,6 +53,7 @@ jobs = Table(
     Column("resume_step", Integer, nullable=False),
     Column("cancel_requested", Boolean, nullable=False),
     Column("delete_requested", Boolean, nullable=False),
+    Column("waited_for", Boolean, nullable=False, server_default=false()),
     Column("warnings", Text, nullable=False),
     Column("files", Text, nullable=False),
     Column("stats", Text),
@@ -83,6 +85,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "resume_step": job.claim.resume_step,
         "cancel_requested": job.cancel_requested,
         "delete_requested": job.delete_requested,
+        "waited_for": job.waited_for,
         "warnings": _dump(job.warnings),
         "files": _dump(job.files),
         "stats": None if job.stats is None else _dump(job.stats),
@@ -107,6 +110,7 @@ def from_row(row: RowMapping) -> Job:
         ),
         cancel_requested=row["cancel_requested"],
         delete_requested=row["delete_requested"],
+        waited_for=row["waited_for"],
         warnings=msgspec.json.decode(row["warnings"], type=tuple[str, ...]),
         files=msgspec.json.decode(row["files"], type=tuple[StoredFile, ...]),
         stats=None if row["stats"] is None else msgspec.json.decode(row["stats"], type=Stats),

@@ -99,6 +99,11 @@ class SqlStore(Ledger):
             return None
         return self._count(and_(jobs.c.state == State.QUEUED.value, jobs.c.sequence < job.sequence))
 
+    def waited_for(self) -> Sequence[Job]:
+        """See `Store.waited_for`."""
+        wanted = select(jobs).where(jobs.c.waited_for, jobs.c.state != State.DELETED.value)
+        return self._select(wanted.order_by(jobs.c.sequence))
+
     def expired(self, now: float) -> Sequence[Job]:
         """See `Store.expired`."""
         return self._in_state(State.SUCCEEDED, jobs.c.expires_at <= now)

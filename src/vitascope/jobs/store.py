@@ -77,6 +77,12 @@ class Store(Protocol):
         Returns the job as it stood, so that the caller can remove its files.
         """
 
+    def keep(self, job_id: str) -> Job:
+        """Record that a job stays, although its caller waited on the line."""
+
+    def waited_for(self) -> Sequence[Job]:
+        """Return the jobs, in whatever state, whose callers wait on the line; oldest first."""
+
     def expired(self, now: float) -> Sequence[Job]:
         """Return the finished jobs whose `expires_at` has passed and that still have files."""
 
