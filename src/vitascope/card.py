@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field, fields
 
 from vitascope.errors import InvalidRequest
-from vitascope.request import GenerationRequest, Task
+from vitascope.request import AttentionCache, GenerationRequest, Task
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARS = 32_000
@@ -41,7 +41,9 @@ class Rules:
 
     `max_pixels` bounds height * width, `max_frames` the length; `solvers` lists the `sample_solver` names.
     `max_height` and `max_width` bound a side where positions end there; `sizes` lists the only
-    (height, width) pairs of a model that does no others.
+    (height, width) pairs of a model that does no others. `attention_cache_token_bytes` is the memory that an
+    attention cache takes for each token (`size_multiple` squared pixels of one latent frame) and each of the
+    two passes of guidance; None where the family has no such cache.
     """
 
     size_multiple: int
@@ -55,6 +57,7 @@ class Rules:
     max_height: int | None = None
     max_width: int | None = None
     sizes: tuple[tuple[int, int], ...] = ()
+    attention_cache_token_bytes: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +70,7 @@ class PromptGuide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One loaded model. `identity` hashes its weights; `components` maps each part to its size in bytes.
+    """One model. `identity` hashes its weights (empty if they were not read); `components` maps each part to its size in bytes.
 
     `makes_sound` says that every clip comes with sound.
     """
@@ -104,6 +107,7 @@ class Wish:
     seed: int | None = None
     first_frame: str | None = None
     last_frame: str | None = None
+    attention_cache: AttentionCache | None = None
 
 
 WISH_FIELDS = tuple(f.name for f in fields(Wish))
@@ -151,6 +155,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         else int(_in_range("seed", wish.seed, 0, 0, MAX_SEED)),
         first_frame=wish.first_frame,
         last_frame=wish.last_frame,
+        attention_cache=_attention_cache(wish.attention_cache, card),
     )
     _check_task(request, card)
     _check_pixels(request, card)
@@ -169,6 +174,17 @@ def prompt_warnings(prompt: str, card: ModelCard) -> list[str]:
     words = ", ".join(repr(w) for w in unknown[:8])
     examples = "; ".join(repr(e) for e in guide.examples[:3])
     return [f"{card.name} does not know {words}; it makes moving shapes. Prompts that work: {examples}."]
+
+
+def cache_warnings(request: GenerationRequest) -> list[str]:
+    """Tell the caller of an attention cache that spares no step."""
+    cache, num_steps = request.attention_cache, request.num_inference_steps
+    if cache is None or cache.acts_within(num_steps):
+        return []
+    return [
+        f"The attention cache spares none of the {num_steps} steps: it needs an interval above 1, and a "
+        "start_step below end_step and below the last step."
+    ]
 
 
 def _prompt(prompt: str | None) -> str:
@@ -286,6 +302,22 @@ def _max_sequence_length(given: int | None, card: ModelCard) -> int | None:
             f"{card.name} has no max_sequence_length; leave it out.", param="max_sequence_length"
         )
     return int(_in_range("max_sequence_length", given, limit, 1, limit))
+
+
+def _attention_cache(given: AttentionCache | None, card: ModelCard) -> AttentionCache | None:
+    name = "attention_cache"
+    if given is None:
+        return None
+    if card.rules.attention_cache_token_bytes is None:
+        raise InvalidRequest(f"{card.name} has no attention cache; leave {name} out.", param=name)
+    _in_range(f"{name}.start_step", given.start_step, 0, 0, MAX_SEED)
+    _in_range(f"{name}.interval", given.interval, 1, 1, MAX_SEED)
+    if not given.start_step <= given.end_step <= MAX_SEED:
+        raise InvalidRequest(
+            f"{name}.end_step is {given.end_step}; it must not be before start_step ({given.start_step}).",
+            param=name,
+        )
+    return given
 
 
 def _check_task(request: GenerationRequest, card: ModelCard) -> None:

@@ -13,13 +13,35 @@ Task = Literal["t2v", "i2v", "flf2v"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionCache:
+    """Steps whose self-attention is not computed but taken from an earlier step; steps count from 0.
+
+    What step `start_step` computed serves the steps after it, up to and with `end_step`; every `interval`-th
+    step computes anew. An interval of 1, or an end at the start, skips nothing.
+    """
+
+    start_step: int
+    interval: int
+    end_step: int
+
+    def reuses(self, step: int) -> bool:
+        """Whether this step takes what an earlier one computed."""
+        return self.start_step < step <= self.end_step and (step - self.start_step) % self.interval != 0
+
+    def acts_within(self, num_steps: int) -> bool:
+        """Whether any of so many steps is spared anything."""
+        return self.interval > 1 and self.start_step < min(self.end_step, num_steps - 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
     """One clip to make, every value decided.
 
     `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1.
     `first_frame` and `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or
     URLs. A None means that the model has no such setting. `true_cfg_scale` guides with a second,
-    unconditional pass where `guidance_scale` is an input of a guidance-distilled model.
+    unconditional pass where `guidance_scale` is an input of a guidance-distilled model. `loras` are the
+    adapters to add, each with its scale.
     """
 
     model: str
@@ -39,6 +61,8 @@ class GenerationRequest:
     seed: int
     first_frame: str | None = None
     last_frame: str | None = None
+    loras: tuple[tuple[str, float], ...] = ()
+    attention_cache: AttentionCache | None = None
 
     @property
     def task(self) -> Task:

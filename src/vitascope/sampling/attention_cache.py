@@ -1,0 +1,93 @@
+"""The attention cache: which steps take self-attention from an earlier one, and what is kept of it until then.
+
+What is kept are the outputs of whole self-attention modules (after their output projection), as MindIE-SD's
+`AttentionCache` does; everything else of a step is computed. Nothing is shared between generations.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import Enum, auto
+from typing import Any
+
+from torch import Tensor
+
+from vitascope.request import AttentionCache
+
+
+class Action(Enum):
+    """What a step does about self-attention."""
+
+    COMPUTE = auto()
+    STORE = auto()  # compute, and keep it for the next steps
+    REUSE = auto()
+
+
+def plan(start: int, interval: int, end: int, num_steps: int) -> tuple[Action, ...]:
+    """Return what each of `num_steps` steps does: nothing is kept that no later step takes.
+
+    Raises:
+        ValueError: a negative start, an interval below 1, or an end before the start.
+
+    """
+    if start < 0 or interval < 1 or end < start:
+        raise ValueError(f"no attention cache goes from {start} to {end} by {interval}")
+    cache = AttentionCache(start_step=start, interval=interval, end_step=end)
+    reuses = [cache.reuses(step) for step in range(num_steps)]
+    return tuple(
+        Action.REUSE if now else Action.STORE if then else Action.COMPUTE
+        for now, then in zip(reuses, [*reuses[1:], False], strict=True)
+    )
+
+
+def plan_for(cache: AttentionCache | None, num_steps: int) -> tuple[Action, ...]:
+    """Return the plan of a generation; without a cache every step computes."""
+    if cache is None:
+        return (Action.COMPUTE,) * num_steps
+    return plan(cache.start_step, cache.interval, cache.end_step, num_steps)
+
+
+class Branch:
+    """The outputs of one network's self-attention modules in one of guidance's passes, at the current step."""
+
+    def __init__(self, kept: dict[Any, Tensor], action: Action) -> None:
+        self._kept = kept
+        self._action = action
+
+    def get(self, module: Any, compute: Callable[[], Tensor]) -> Tensor:
+        """Return what `module` put out before, or let it compute now.
+
+        A network that takes over between two computed steps has nothing kept and computes.
+        """
+        if self._action is Action.REUSE and module in self._kept:
+            return self._kept[module]
+        output = compute()
+        if self._action is not Action.COMPUTE:
+            self._kept[module] = output
+        return output
+
+
+class KeptAttention:
+    """One generation's outputs, by pass and module: at most one set, freed as soon as no step will take it."""
+
+    def __init__(self, actions: tuple[Action, ...]) -> None:
+        self._actions = actions
+        self._kept: dict[str, dict[Any, Tensor]] = {}
+        self._network: Any = None
+
+    @property
+    def num_bytes(self) -> int:
+        """Memory that is taken now."""
+        return sum(t.nbytes for outputs in self._kept.values() for t in outputs.values())
+
+    @contextmanager
+    def at(self, step: int, network: Any) -> Iterator[Callable[[str], Branch]]:
+        """Give the branches, by name, of one step through `network`."""
+        if network is not self._network:
+            self._kept.clear()
+            self._network = network
+        action = self._actions[step]
+        yield lambda name: Branch(self._kept.setdefault(name, {}), action)
+        if step + 1 >= len(self._actions) or self._actions[step + 1] is not Action.REUSE:
+            self._kept.clear()
