@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,17 @@ def test_odd_negative_prompts_are_encoded_as_the_reference_does(prompt: str) -> 
     assert torch.equal(generate(model, request)[0], model.reference(request))
 
 
+@pytest.mark.parametrize("name", ["cogvideox_2b", "cogvideox_5b", "cogvideox_15"])
+def test_bfloat16_gives_the_references_latents_to_the_bit_too(name: str) -> None:
+    model = tiny(name)
+    family = load_family(model.folder, device="cpu", dtype="bfloat16")
+    reference = type(model.pipeline).from_pretrained(model.folder, dtype=torch.bfloat16)
+    request = model.request()
+    latents, _ = generate(replace(model, family=family), request)
+    assert latents.dtype is torch.bfloat16
+    assert torch.equal(latents, replace(model, pipeline=reference).reference(request))
+
+
 def test_one_frame_is_a_picture(model: Tiny) -> None:
     request = model.request(num_frames=1)
     latents, chunks = generate(model, request)
@@ -156,7 +168,9 @@ def test_only_rotary_positions_leave_a_choice_of_text_length() -> None:
     assert torch.equal(generate(model, request)[0], model.reference(request))
     with pytest.raises(InvalidRequest, match="max_sequence_length"):
         tiny("cogvideox_2b").request(max_sequence_length=7)
-    assert tiny("cogvideox_2b").request().max_sequence_length == TEXT_TOKENS
+    native = tiny("cogvideox_2b").request()
+    assert native.max_sequence_length == TEXT_TOKENS
+    assert tiny("cogvideox_2b").request(max_sequence_length=TEXT_TOKENS) == native  # a repeated request
 
 
 def test_a_picture_alone_cannot_be_left_out_or_added() -> None:

@@ -176,7 +176,7 @@ def _explained(repository: _Repository) -> Iterator[None]:
     except GatedRepoError:
         message = f"{model_id} is gated: accept its terms on its page, then {_LOG_IN}."
     except RepositoryNotFoundError:
-        message = f"The hub has no model {model_id!r}; or it is private: then {_LOG_IN}."
+        message = f"There is no folder or hub model {model_id!r}; if it is private, {_LOG_IN}."
     except RevisionNotFoundError:
         message = f"{model_id} has no revision {repository.revision!r}."
     except HFValidationError:
@@ -194,7 +194,7 @@ def _explained(repository: _Repository) -> Iterator[None]:
 
 
 def _unreachable(repository: _Repository, error: LocalEntryNotFoundError) -> str:
-    here = "is only partly" if isinstance(error, IncompleteSnapshotError) else "is not"
+    here = "is only partly" if isinstance(error, IncompleteSnapshotError) else "is neither a folder nor"
     cause = error.__cause__
     if repository.offline or isinstance(cause, OfflineModeIsEnabled):
         return (
