@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Failed
 from vitascope.engine.generation import Snapshot
 from vitascope.errors import GenerationFailed
+from vitascope.models.checkpoint import Checkpoint
+from vitascope.models.registry import describe
 from vitascope.request import GenerationRequest
 
 
@@ -192,3 +194,8 @@ def test_the_card_offers_the_task_and_its_native_values_pass_its_own_rules(model
     native = dict.fromkeys(("height", "width", "num_frames", "num_inference_steps", "guidance_scale"))
     assert model.request(**native).height == model.family.card.defaults.height
     assert model.family.card.components.keys() >= {"transformer", "vae", "text_encoder"}
+
+
+def test_a_card_is_told_without_reading_weights(model: Tiny) -> None:
+    card = describe(Checkpoint.open(model.folder))
+    assert card == replace(model.family.card, identity="")

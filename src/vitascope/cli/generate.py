@@ -45,9 +45,11 @@ def generate(_source: Source, wishes: Wishes, pictures: Pictures, runtime: Runti
     console = Console(stderr=True)
     began = time.perf_counter()
     with StepBar(console) as bar:
-        model = runtime.load(on_download=bar.download)
+        card = runtime.describe(on_download=bar.download)
+        inputs: dict[str, Any] = pictures.fitted(wishes, card, runtime.settings().max_input_pixels)
+        wishes.check(inputs, card)
+        model = runtime.load()
         loaded = time.perf_counter()
-        inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
         bar.begin()
         clip = model.generate(**wishes.given(), **inputs, on_progress=bar.update)
     for warning in clip.warnings:

@@ -38,7 +38,7 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
     """Show what a model can do: tasks, native values, limits."""
-    card = Runtime(model_path=model).load().card
+    card = Runtime(model_path=model).describe()
     typer.echo(msgspec.json.format(msgspec.json.encode(card)).decode() if as_json else _describe(card))
 
 
@@ -48,7 +48,7 @@ def _describe(card: ModelCard) -> str:
     shape = f"{native.width}x{native.height}, {native.num_frames} frames at {native.fps:g} fps"
     length = f"{rules.frame_stride}*k+1 frames up to {rules.max_frames}"
     lines = [
-        f"{card.name} ({card.family}), {size / 1e6:,.1f} MB, identity {card.identity[:12]}",
+        f"{card.name} ({card.family}), {size / 1e6:,.1f} MB",
         f"  tasks    {', '.join(card.tasks)}",
         f"  native   {shape}, {native.num_inference_steps} steps, guidance {native.guidance_scale:g}",
         f"  limits   sides multiples of {rules.size_multiple}, {rules.max_pixels} pixels, {length}",

@@ -8,13 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from vitascope.card import Wish, resolve
 from vitascope.config import Settings, available_cores, load_settings
 from vitascope.errors import InvalidMedia, InvalidRequest
-from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit
+from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit, picture_key
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
     from vitascope.library import Model, OnDownload
+
+_FRAMES = {"image": "first_frame", "last_image": "last_frame"}  # `Model.generate` to `Wish`
 
 
 def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -42,6 +45,19 @@ class Runtime:
         flags = asdict(self)
         del flags["dtype"]
         return load_settings(flags)
+
+    def describe(self, on_download: OnDownload | None = None) -> ModelCard:
+        """Tell what the model can do without loading it; `on_download` hears of a hub model's bytes."""
+        from vitascope.engine.load import describe_model
+
+        settings = self.settings()
+        return describe_model(
+            settings.model_path,
+            revision=settings.model_revision,
+            cache_dir=settings.model_cache_dir,
+            offline=settings.offline,
+            on_download=on_download,
+        )
 
     def load(self, on_download: OnDownload | None = None) -> Model:
         """Load the model; `on_download` hears of a hub model's bytes."""
@@ -89,6 +105,13 @@ class Wishes:
     def given(self) -> dict[str, Any]:
         """Return what was said."""
         return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def check(self, pictures: dict[str, Picture], card: ModelCard) -> None:
+        """Refuse what the model cannot do before its weights are read. Raises `InvalidRequest`."""
+        keys: dict[str, Any] = {
+            frame: picture_key(pictures[name]) for name, frame in _FRAMES.items() if name in pictures
+        }
+        resolve(Wish(**self.given(), **keys), card)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import torch
 
+from vitascope.card import ModelCard
 from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Family
 from vitascope.models.hub import OnProgress, fetch
-from vitascope.models.registry import load
+from vitascope.models.registry import describe, load
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -44,8 +45,27 @@ def load_family(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    called = name or (str(path_or_id).rsplit("/", 1)[-1] if not Path(path_or_id).exists() else None)
-    return load(Checkpoint.open(root, called), Placement(where, chosen_dtype))
+    return load(Checkpoint.open(root, name or _name_of(path_or_id)), Placement(where, chosen_dtype))
+
+
+def describe_model(
+    path_or_id: str | Path,
+    *,
+    revision: str | None = None,
+    cache_dir: Path | None = None,
+    offline: bool = False,
+    on_download: OnProgress | None = None,
+) -> ModelCard:
+    """Tell what a model can do without reading its weights; a hub id is downloaded as by `load_family`.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be used.
+
+    """
+    root = find_model(
+        path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
+    )
+    return describe(Checkpoint.open(root, _name_of(path_or_id)))
 
 
 def pick_device(device: str) -> torch.device:
@@ -101,6 +121,11 @@ def find_model(
     return fetch(
         str(path_or_id), revision=revision, cache_dir=cache_dir, offline=offline, on_progress=on_download
     )
+
+
+def _name_of(path_or_id: str | Path) -> str | None:
+    """Name a hub model by its id; a folder names itself."""
+    return None if Path(path_or_id).expanduser().is_dir() else str(path_or_id).rsplit("/", 1)[-1]
 
 
 def _pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from safetensors import SafetensorError, safe_open
 from transformers.utils import logging as transformers_logging
 
@@ -36,11 +37,15 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One folder. `index` is its model_index.json: component names to [library, class], and settings."""
+    """One folder. `index` is its model_index.json: component names to [library, class], and settings.
+
+    An `outline` reads configurations alone: its networks have shapes and no weights, its identity is empty.
+    """
 
     root: Path
     name: str
     index: dict[str, Any] = field(repr=False)
+    outline: bool = False
 
     @classmethod
     def open(cls, root: Path, name: str | None = None) -> Checkpoint:
@@ -100,6 +105,8 @@ class Checkpoint:
         """
         for file in self.weights(part):
             _check_readable(file, f"{part}/{file.name}")
+        if self.outline:
+            return self._without_weights(part, kind)
         try:
             with _no_progress_bars():
                 network, info = kind.from_pretrained(
@@ -114,6 +121,16 @@ class Checkpoint:
             raise self._unloadable(part, error) from error
         _check_complete(part, info)
         return network.eval().requires_grad_(False).to(device)
+
+    def _without_weights(self, part: str, kind: Any) -> Any:
+        config = self.config(part)
+        try:
+            with torch.device("meta"):
+                if issubclass(kind, ModelMixin):
+                    return kind.from_config(config).eval()
+                return kind(kind.config_class.from_dict(config)).eval()
+        except (ValueError, KeyError, TypeError, RuntimeError) as error:
+            raise self._unloadable(part, error) from error
 
     def processor(self, part: str, allowed: Mapping[str, Any]) -> Any:
         """Load a tokenizer or an image processor of an accepted class.
@@ -159,6 +176,8 @@ class Checkpoint:
 
     def identity(self) -> str:
         """Return a hash over all weights: equal for equal weights, wherever they lie."""
+        if self.outline:
+            return ""
         files = self.weights()
         with ThreadPoolExecutor(max_workers=4) as pool:
             digests = list(pool.map(_digest, files))

@@ -5,9 +5,13 @@ A family is imported when it is needed.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import Protocol, cast
 
+import torch
+
+from vitascope.card import ModelCard
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import INDEX, Checkpoint, Placement
 from vitascope.models.family import Family
@@ -45,3 +49,13 @@ def load(checkpoint: Checkpoint, placement: Placement) -> Family:
         raise CheckpointError(f"{INDEX} says {checkpoint.pipeline!r}; pipelines known here are {known}.")
     make = cast("_Load", import_module(package).load)
     return make(checkpoint, placement)
+
+
+def describe(checkpoint: Checkpoint) -> ModelCard:
+    """Tell what a folder can do from its configurations alone; the card's `identity` is empty.
+
+    Raises:
+        CheckpointError: as for `load`, as far as it can be seen without reading weights.
+
+    """
+    return load(replace(checkpoint, outline=True), Placement(torch.device("meta"), torch.float32)).card
