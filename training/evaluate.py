@@ -74,13 +74,15 @@ def to_bytes(video: NDArray[np.float32]) -> Clip:
 class Model:
     """Both stock pipelines on one folder."""
 
-    def __init__(self, folder: Path, steps: int | None, guidance: float | None, device: str) -> None:
+    def __init__(self, args: argparse.Namespace) -> None:
+        folder, device, guidance = args.model, args.device, args.guidance
         self.text = WanPipeline.from_pretrained(folder).to(device)
         conditioned = WanTransformer3DModel.from_pretrained(folder, subfolder="transformer_i2v").to(device)
         self.image = WanImageToVideoPipeline.from_pretrained(folder, transformer=conditioned).to(device)
         defaults = json.loads((folder / "vitascope.json").read_text())["defaults"]
         self.options = {
-            "num_inference_steps": steps or defaults["num_inference_steps"],
+            "num_inference_steps": args.inference_steps or defaults["num_inference_steps"],
+            "max_sequence_length": args.max_sequence_length,
             "guidance_scale": defaults["guidance_scale"] if guidance is None else guidance,
             "output_type": "np",
         }
@@ -211,9 +213,9 @@ ENDS = {"first frame given": False, "both ends given": True}
 
 def model_rows(args: argparse.Namespace) -> dict[str, Row]:
     """Every row of the table: its cases and how their clips are made."""
-    model = Model(args.model, args.inference_steps, args.guidance, args.device)
-    few = max(4, args.clips // 5)
-    moves = cases("move", args.clips)
+    model = Model(args)
+    few = args.few
+    moves = cases("move", max(args.clips, few))
     rows: dict[str, Row] = {
         "round trip": (moves[: 2 * few], lambda: round_trip(model.text.vae, moves[: 2 * few])),
         "move": (moves, lambda: model.from_text(moves)),
@@ -231,7 +233,7 @@ def model_rows(args: argparse.Namespace) -> dict[str, Row]:
 def autoencoder_rows(args: argparse.Namespace) -> dict[str, Row]:
     """Make the gate's rows: real clips through a bare autoencoder."""
     vae = AutoencoderKLWan.from_pretrained(args.model)
-    sets = {"one": cases("move", args.clips), "two": cases("two", max(4, args.clips // 5))}
+    sets = {"one": cases("move", args.clips), "two": cases("two", args.few)}
     return {f"round trip, {name}": (s, partial(round_trip, vae, s)) for name, s in sets.items()}
 
 
@@ -239,7 +241,9 @@ def evaluate(args: argparse.Namespace) -> None:
     """Fill the report and write it."""
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    report = Report(args.out, {})
+    earlier = args.out / "figures.json"
+    known = json.loads(earlier.read_text()) if args.only and earlier.exists() else {}
+    report = Report(args.out, known)
     rows = autoencoder_rows(args) if args.vae_only else model_rows(args)
     for name, (chosen, make) in rows.items():
         if args.only and name not in args.only.split(","):
@@ -257,11 +261,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, default=Path("src/vitascope/bundled/vitascope-tiny"))
     parser.add_argument("--out", type=Path, default=Path("training/runs/evaluation"))
-    parser.add_argument(
-        "--clips", type=int, default=200, help="captions of the main row; a fifth in the others"
-    )
+    parser.add_argument("--clips", type=int, default=200, help="captions of the main row")
+    parser.add_argument("--few", type=int, default=40, help="captions of every other row")
     parser.add_argument("--only", default="", help="rows to fill, with commas; all if empty")
     parser.add_argument("--inference-steps", type=int, help="default: the model's")
+    parser.add_argument("--max-sequence-length", type=int, default=512, help="padding of the captions")
     parser.add_argument("--guidance", type=float, help="default: the model's")
     parser.add_argument("--vae-only", action="store_true", help="round trip of a bare autoencoder folder")
     parser.add_argument("--threads", type=int, default=1)

@@ -53,7 +53,7 @@ def description(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) ->
             "num_inference_steps": args.inference_steps, "guidance_scale": args.guidance,
             "flow_shift": SHIFT, "negative_prompt": "",
         },
-        "limits": {"max_height": 96, "max_width": 96, "max_num_frames": 33},
+        "limits": {"height": 128, "width": 128, "num_frames": 33},
         "known_words": known_words(tokenizer),
         "example_prompts": list(EXAMPLES),
     }  # fmt: skip

@@ -26,6 +26,7 @@ from training.text_encoder import ROLES
 from training.transformer_forward import Text, velocity
 
 SHIFT = 7.0
+FINE_SHIFT = 3.0
 CHANNELS = 16
 HELD_BACK = 64
 CONFIG = {
@@ -51,17 +52,21 @@ class Stage:
     conditioned: float
     most_pads: int
     other_buckets: float
+    shift: float
 
 
 def stage(done: float) -> Stage:
-    """One thing and text alone first; then everything; many pads and other sizes in the last part."""
+    """One thing and text alone first; then everything; many pads, sizes and finer noise in the last part.
+
+    Colours and directions are decided at the highest noise and learnt first; outlines need the middle.
+    """
     if done < 0.08:
-        return Stage(pairs=0.0, conditioned=0.0, most_pads=0, other_buckets=0.0)
+        return Stage(pairs=0.0, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
     if done < 0.2:
-        return Stage(pairs=0.1, conditioned=0.2, most_pads=16, other_buckets=0.0)
+        return Stage(pairs=0.1, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
     if done < 0.5:
-        return Stage(pairs=0.25, conditioned=0.42, most_pads=48, other_buckets=0.0)
-    return Stage(pairs=0.25, conditioned=0.42, most_pads=512, other_buckets=0.2)
+        return Stage(pairs=0.25, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
+    return Stage(pairs=0.25, conditioned=0.38, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT)
 
 
 def build_transformer(seed: int) -> WanTransformer3DModel:
@@ -168,9 +173,9 @@ def draw(rng: np.random.Generator, data: Latents, captioner: Captioner, size: in
     return Batch(torch.stack(latents), torch.stack(conditions), text)
 
 
-def shifted(uniform: Tensor) -> Tensor:
+def shifted(uniform: Tensor, shift: float) -> Tensor:
     """Noise levels of the shifted flow schedule at uniform times."""
-    return SHIFT * uniform / (1 + (SHIFT - 1) * uniform)
+    return shift * uniform / (1 + (shift - 1) * uniform)
 
 
 def flow_loss(net: WanTransformer3DModel, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
@@ -306,7 +311,7 @@ def train(args: argparse.Namespace) -> None:
             (rng.permutation(len(noise)) + rng.random(len(noise))) / len(noise)
         ).float()
         batch = Batch(batch.latents.to(args.device), batch.condition.to(args.device), batch.text)
-        losses.append(run.advance(batch, shifted(uniform).to(args.device), noise.to(args.device)))
+        losses.append(run.advance(batch, shifted(uniform, plan.shift).to(args.device), noise.to(args.device)))
         if args.rank:
             continue
         if run.step % args.log_every == 0 or run.step in (3, 20):

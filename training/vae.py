@@ -101,7 +101,7 @@ def loss_terms(vae: AutoencoderKLWan, video: Tensor, noise: Tensor, blur: float 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
     """Return the training loss."""
-    return terms["absolute"] + 2 * terms["square"] + 0.6 * terms["edges"] + 5e-5 * terms["kl"]
+    return terms["absolute"] + 2 * terms["square"] + terms["edges"] + 5e-5 * terms["kl"]
 
 
 def optimisers(vae: AutoencoderKLWan) -> tuple[Muon, torch.optim.AdamW]:
