@@ -49,9 +49,8 @@ def _native_size(parts: CogVideoXParts) -> tuple[int, int]:
 def _rules(parts: CogVideoXParts) -> Rules:
     config, spatial = parts.transformer.config, parts.vae.spatial
     is_15 = config.patch_size_t is not None
-    ends = (
-        is_15 and config.use_rotary_positional_embeddings
-    )  # positions are counted up to the configured size
+    # 1.5 counts rotary positions up to the configured size; 1.0 stretches them to fit.
+    ends = is_15 and config.use_rotary_positional_embeddings
     learned = config.use_learned_positional_embeddings
     return Rules(
         size_multiple=spatial * config.patch_size,
