@@ -15,11 +15,12 @@ from vitascope.card import (
     PromptGuide,
     Rules,
     Wish,
+    cache_warnings,
     prompt_warnings,
     resolve,
 )
 from vitascope.errors import InvalidRequest
-from vitascope.request import GenerationRequest
+from vitascope.request import AttentionCache, GenerationRequest
 
 CARD = ModelCard(
     name="tiny",
@@ -60,6 +61,7 @@ DISTILLED = replace(
     rules=replace(CARD.rules, min_steps=8, max_steps=8),
 )
 BOUNDED = replace(CARD, rules=replace(CARD.rules, max_height=480, max_width=832))
+CACHING = replace(CARD, rules=replace(CARD.rules, attention_cache_token_bytes=64))
 FIXED = replace(CARD, rules=replace(CARD.rules, sizes=((480, 832), (320, 512))))
 
 
@@ -317,3 +319,42 @@ def test_unknown_words_are_named_once_with_a_prompt_that_works():
     assert warning == (
         "tiny does not know 'blue', 'dog', 'cat'; it makes moving shapes. Prompts that work: 'a red circle'."
     )
+
+
+def cache(start_step, interval, end_step):
+    return AttentionCache(start_step=start_step, interval=interval, end_step=end_step)
+
+
+def test_an_attention_cache_is_kept_as_it_was_said():
+    assert ask(CACHING, attention_cache=cache(12, 4, 37)).attention_cache == cache(12, 4, 37)
+    assert ask(CACHING).attention_cache is None
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (cache(-1, 4, 37), "attention_cache.start_step is -1"),
+        (cache(1, 0, 37), "attention_cache.interval is 0"),
+        (cache(12, 4, 11), "attention_cache.end_step is 11; it must not be before start_step (12)"),
+        (cache(1, 4, 2**63), "attention_cache.end_step"),
+    ],
+)
+def test_an_attention_cache_that_makes_no_sense_is_refused(given, message):
+    with pytest.raises(InvalidRequest) as refusal:
+        ask(CACHING, attention_cache=given)
+    assert refusal.value.message.startswith(message)
+    assert refusal.value.param == "attention_cache"
+
+
+def test_an_attention_cache_is_refused_where_the_model_has_none():
+    with pytest.raises(InvalidRequest, match="tiny has no attention cache"):
+        ask(CARD, attention_cache=cache(12, 4, 37))
+
+
+def test_an_attention_cache_that_spares_nothing_is_told():
+    def told(given):
+        return cache_warnings(ask(CACHING, attention_cache=given, num_inference_steps=20))
+
+    assert told(None) == told(cache(12, 4, 37)) == told(cache(18, 2, 19)) == []
+    for idle in (cache(19, 4, 37), cache(1, 1, 9), cache(5, 4, 5)):
+        assert told(idle)[0].startswith("The attention cache spares none of the 20 steps")

@@ -181,10 +181,8 @@ def cache_warnings(request: GenerationRequest) -> list[str]:
     cache, num_steps = request.attention_cache, request.num_inference_steps
     if cache is None or cache.acts_within(num_steps):
         return []
-    return [
-        f"The attention cache spares none of the {num_steps} steps: it needs an interval above 1, and a "
-        "start_step below end_step and below the last step."
-    ]
+    needs = "it needs an interval above 1, and a start_step below end_step and below the last step"
+    return [f"The attention cache spares none of the {num_steps} steps: {needs}."]
 
 
 def _prompt(prompt: str | None) -> str:

@@ -15,6 +15,7 @@ from safetensors.torch import load, save
 from vitascope.errors import GenerationFailed
 from vitascope.models.family import Chunk, Family, Media, Sample
 from vitascope.request import GenerationRequest
+from vitascope.sampling.attention_cache import Action, plan_for
 from vitascope.sampling.trajectory import Streams, Trajectory, denoise
 
 Sink = Callable[[Chunk], None]
@@ -61,6 +62,7 @@ class Generation:
         self._sample: Sample | None = None
         self._loop: Generator[Trajectory, Streams, None] | None = None
         self._chunks: Iterator[Chunk] | None = None
+        self._boundary: tuple[int, dict[str, torch.Tensor]] | None = None
 
     @property
     def sample(self) -> Sample:
@@ -83,6 +85,7 @@ class Generation:
             self._resume = None
         self._sample = Sample(self.request, conditioning, trajectory)
         self._loop = denoise(trajectory)
+        self._mark()
         self.stage = Stage.DECODE if next(self._loop, None) is None else Stage.DENOISE
 
     def advance(self, prediction: Streams) -> None:
@@ -92,6 +95,7 @@ class Generation:
             self._loop.send(prediction)
         except StopIteration:
             self.stage = Stage.DECODE
+        self._mark()
 
     def decode(self, family: Family) -> None:
         """Decode one chunk and hand it to the sink."""
@@ -104,14 +108,28 @@ class Generation:
             self._sink(chunk)
 
     def save(self) -> Snapshot | None:
-        """Return the whole state; None before the first step, where starting anew is as good."""
-        if self.step == 0:
+        """Return the whole state; None before the first step, where starting anew is as good.
+
+        Between steps that share their attention it is that of the step they share: what is shared is too much
+        to save, and computed again it is the same.
+        """
+        step, state = self._boundary or (self.step, self.sample.trajectory.state() if self.step else {})
+        if step == 0:
             return None
-        tensors = {
-            k: v.detach().cpu().contiguous().clone() for k, v in self.sample.trajectory.state().items()
-        }
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
         header = {"format": _FORMAT, "request": _fingerprint(self.request)}
-        return Snapshot(save(tensors, metadata=header), self.step)
+        return Snapshot(save(tensors, metadata=header), step)
+
+    def _mark(self) -> None:
+        """Hold on to this boundary's state for as long as steps follow that need what its step computes."""
+        if self.request.attention_cache is None:
+            return
+        actions = plan_for(self.request.attention_cache, self.request.num_inference_steps)
+        action = actions[self.step] if self.step < len(actions) else Action.COMPUTE
+        if action is Action.STORE:
+            self._boundary = self.step, self.sample.trajectory.state()
+        elif action is Action.COMPUTE:
+            self._boundary = None
 
 
 def _opened(state: bytes, request: GenerationRequest) -> dict[str, torch.Tensor]:

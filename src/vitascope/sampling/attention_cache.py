@@ -1,4 +1,4 @@
-"""The attention cache: which steps take self-attention from an earlier one, and what is kept of it until then.
+"""The attention cache: which steps take self-attention from an earlier one, and what is kept until then.
 
 What is kept are the outputs of whole self-attention modules (after their output projection), as MindIE-SD's
 `AttentionCache` does; everything else of a step is computed. Nothing is shared between generations.
@@ -6,8 +6,7 @@ What is kept are the outputs of whole self-attention modules (after their output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import Enum, auto
 from typing import Any
 
@@ -49,7 +48,7 @@ def plan_for(cache: AttentionCache | None, num_steps: int) -> tuple[Action, ...]
 
 
 class Branch:
-    """The outputs of one network's self-attention modules in one of guidance's passes, at the current step."""
+    """The outputs of a network's self-attention modules in one of guidance's passes, at the current step."""
 
     def __init__(self, kept: dict[Any, Tensor], action: Action) -> None:
         self._kept = kept
@@ -69,7 +68,7 @@ class Branch:
 
 
 class KeptAttention:
-    """One generation's outputs, by pass and module: at most one set, freed as soon as no step will take it."""
+    """One generation's outputs, by pass and module: one set at most, freed once no step will take it."""
 
     def __init__(self, actions: tuple[Action, ...]) -> None:
         self._actions = actions
@@ -81,13 +80,14 @@ class KeptAttention:
         """Memory that is taken now."""
         return sum(t.nbytes for outputs in self._kept.values() for t in outputs.values())
 
-    @contextmanager
-    def at(self, step: int, network: Any) -> Iterator[Callable[[str], Branch]]:
-        """Give the branches, by name, of one step through `network`."""
+    def branch(self, name: str, step: int, network: Any) -> Branch:
+        """Return what one of `step`'s passes through `network` works on."""
         if network is not self._network:
             self._kept.clear()
             self._network = network
-        action = self._actions[step]
-        yield lambda name: Branch(self._kept.setdefault(name, {}), action)
+        return Branch(self._kept.setdefault(name, {}), self._actions[step])
+
+    def end(self, step: int) -> None:
+        """Free what no step after this one takes."""
         if step + 1 >= len(self._actions) or self._actions[step + 1] is not Action.REUSE:
             self._kept.clear()

@@ -1,7 +1,8 @@
-"""Cross-attention that computes the text's keys and values once for a generation instead of at every step.
+"""Attention that can take what it computed before: the text's keys and values, and whole self-attentions.
 
-It replaces modules of one transformer instance, never of a class, and computes what diffusers computes, in
-the same order: results are equal to the bit.
+The text's are computed once for a generation instead of at every step, which changes no bit of the result;
+self-attentions are taken from earlier steps only where a request asks for it (`sampling.attention_cache`).
+Modules of one transformer instance are replaced, never of a class.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from diffusers.models.attention_dispatch import dispatch_attention_fn
+from diffusers.models.transformers.transformer_wan import WanAttnProcessor
 from torch import Tensor, nn
 
 from vitascope.models.wan.text import KeyValue
+from vitascope.sampling.attention_cache import Branch
 
 V = TypeVar("V")
 
@@ -22,19 +25,20 @@ _TEXT_TOKENS_AFTER_IMAGE = 512
 
 
 class Desk:
-    """Where the text that a forward pass attends to lies; outside of `reading` nothing is kept."""
+    """Where what a forward pass may take from earlier ones lies; outside of `reading` nothing is kept."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Any] | None = None
+        self._attended: Branch | None = None
 
     @contextmanager
-    def reading(self, kept: dict[Any, Any] | None) -> Iterator[None]:
-        """Use `kept` for the passes inside; None keeps nothing."""
-        self._kept = kept
+    def reading(self, kept: dict[Any, Any] | None, attended: Branch | None = None) -> Iterator[None]:
+        """Use what is `kept` of the text and of self-attention in the passes inside; None keeps nothing."""
+        self._kept, self._attended = kept, attended
         try:
             yield
         finally:
-            self._kept = None
+            self._kept = self._attended = None
 
     def get(self, owner: Any, make: Callable[[], V]) -> V:
         """Return what `owner` made of this text before, or let it make it now."""
@@ -44,6 +48,10 @@ class Desk:
             self._kept[owner] = make()
         value: V = self._kept[owner]
         return value
+
+    def attended(self, owner: Any, attend: Callable[[], Tensor]) -> Tensor:
+        """Return what self-attention `owner` put out at an earlier step, or let it attend now."""
+        return attend() if self._attended is None else self._attended.get(owner, attend)
 
 
 class KeptTextProjection(nn.Module):
@@ -86,6 +94,28 @@ class KeptCrossAttention:
         return projected
 
 
+class KeptSelfAttention(WanAttnProcessor):  # type: ignore[misc]  # diffusers is untyped
+    """Attention processor of one self-attention layer: diffusers' own, skipped where the desk says so."""
+
+    def __init__(self, desk: Desk) -> None:
+        super().__init__()
+        self._desk = desk
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        rotary_emb: Any = None,
+    ) -> Tensor:
+        """Attend from (B, N, dim) to itself."""
+        attend = super().__call__
+        return self._desk.attended(
+            self, lambda: attend(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
+        )
+
+
 def _keys_and_values(attn: Any, context: Tensor) -> tuple[KeyValue, KeyValue | None]:
     """Project (B, L, dim) to the text's keys and values, and to the image's, each (B, L', H, D)."""
     image = None
@@ -107,10 +137,11 @@ def _attend(query: Tensor, kv: KeyValue) -> Tensor:
 
 
 def keep_text(transformer: Any) -> Desk:
-    """Make one transformer instance keep its text; return the desk to lay texts on."""
+    """Make one transformer instance keep what its desk says; return the desk."""
     desk = Desk()
     embedder = transformer.condition_embedder
     embedder.text_embedder = KeptTextProjection(embedder.text_embedder, desk)
     for block in transformer.blocks:
+        block.attn1.set_processor(KeptSelfAttention(desk))
         block.attn2.set_processor(KeptCrossAttention(desk))
     return desk

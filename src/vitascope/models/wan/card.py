@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.models.checkpoint import Checkpoint
@@ -63,4 +64,13 @@ def _rules(parts: WanParts) -> Rules:
         solvers=SOLVERS,
         # Where image tokens go before the text, diffusers takes the text to be 512 tokens: no choice there.
         max_sequence_length=None if config.image_dim is not None else TEXT_TOKENS,
+        attention_cache_token_bytes=_attention_bytes(parts.expert.network),
     )
+
+
+def _attention_bytes(network: Any) -> int:
+    """Return what the outputs of all self-attentions take for one token."""
+    config = network.config
+    dim: int = config.num_attention_heads * config.attention_head_dim
+    size: int = dim * config.num_layers * network.dtype.itemsize
+    return size

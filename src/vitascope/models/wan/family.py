@@ -19,6 +19,7 @@ from vitascope.models.wan.image import Condition, concatenated_condition, impose
 from vitascope.models.wan.parts import Expert, WanParts, load_parts
 from vitascope.models.wan.text import Text
 from vitascope.request import GenerationRequest
+from vitascope.sampling.attention_cache import Branch, KeptAttention, plan_for
 from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.solvers import make_solver
 from vitascope.sampling.trajectory import Streams, Trajectory
@@ -30,12 +31,16 @@ _KEEP_TEXT_UP_TO_TOKENS = 8192
 
 @dataclass(frozen=True, slots=True)
 class Conditioning:
-    """What steers one generation; `negative` is None without guidance, `condition` without pictures."""
+    """What steers one generation; `negative` is None without guidance, `condition` without pictures.
+
+    `attention` keeps self-attention between steps, for a request that asks for it.
+    """
 
     positive: Text
     negative: Text | None
     image_embeds: Tensor | None = None
     condition: Condition | None = None
+    attention: KeptAttention | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ class WanFamily:
             negative=self._text(request, request.negative_prompt) if guided else None,
             image_embeds=self._image_embeds(request, media),
             condition=self._condition(request, media),
+            attention=_kept_attention(request),
         )
 
     def begin(
@@ -86,7 +92,10 @@ class WanFamily:
         return Trajectory({"video": noise}, {"video": solver})
 
     def batch_key(self, sample: Sample) -> Hashable:
-        """Let samples share a pass when expert, shapes and the number of passes agree."""
+        """Let samples share a pass when expert, shapes and the number of passes agree.
+
+        One that keeps its attention shares none: what is kept is its own.
+        """
         cond: Conditioning = sample.conditioning
         image_tokens = None if cond.image_embeds is None else cond.image_embeds.shape
         return (
@@ -96,6 +105,7 @@ class WanFamily:
             cond.negative is None,
             image_tokens,
             cond.condition is None,
+            None if cond.attention is None else id(sample),
         )
 
     def predict(self, samples: Sequence[Sample]) -> list[Streams]:
@@ -108,14 +118,22 @@ class WanFamily:
         if conds[0].image_embeds is not None:
             image = torch.cat([c.image_embeds for c in conds if c.image_embeds is not None])
 
-        def run(texts: list[Text]) -> list[Tensor]:
-            prediction = _forward(turns[0].expert, hidden, timestep, texts, image)
+        attention, step = conds[0].attention, samples[0].trajectory.step
+        assert attention is None or len(samples) == 1  # `batch_key` sees to it
+
+        def run(texts: list[Text], branch: str) -> list[Tensor]:
+            expert = turns[0].expert
+            kept = None if attention is None else attention.branch(branch, step, expert.network)
+            prediction = _forward(expert, hidden, timestep, texts, image, attended=kept)
             return [prediction[i : i + 1] for i in range(len(texts))]
 
-        cond = run([c.positive for c in conds])
-        if conds[0].negative is None:
+        cond = run([c.positive for c in conds], "cond")
+        negatives = [c.negative for c in conds if c.negative is not None]
+        uncond = run(negatives, "uncond") if negatives else None
+        if attention is not None:
+            attention.end(step)
+        if uncond is None:
             return [{"video": c} for c in cond]
-        uncond = run([c.negative for c in conds if c.negative is not None])
         return [
             {"video": classifier_free(c, u, turn.guidance_scale)}
             for c, u, turn in zip(cond, uncond, turns, strict=True)
@@ -198,12 +216,24 @@ class WanFamily:
         return (free[0, 0, :, ::2, ::2] * trajectory.timestep).flatten()
 
 
+def _kept_attention(request: GenerationRequest) -> KeptAttention | None:
+    if request.attention_cache is None:
+        return None
+    return KeptAttention(plan_for(request.attention_cache, request.num_inference_steps))
+
+
 def _forward(
-    expert: Expert, hidden: Tensor, timestep: Tensor, texts: list[Text], image: Tensor | None
+    expert: Expert,
+    hidden: Tensor,
+    timestep: Tensor,
+    texts: list[Text],
+    image: Tensor | None,
+    *,
+    attended: Branch | None,
 ) -> Tensor:
     """One pass: (B, C, T, H, W) in, the same of `out_channels` out. A lone sample's text is kept."""
     kept = texts[0].kept if len(texts) == 1 else None
-    with expert.desk.reading(kept):
+    with expert.desk.reading(kept, attended):
         prediction: Tensor = expert.network(
             hidden_states=hidden,
             timestep=timestep,
