@@ -292,9 +292,9 @@ def _solver(given: str | None, card: ModelCard) -> str | None:
 
 
 def _max_sequence_length(given: int | None, card: ModelCard) -> int | None:
-    limit = card.rules.max_sequence_length
-    if given is None:
-        return card.defaults.max_sequence_length
+    native, limit = card.defaults.max_sequence_length, card.rules.max_sequence_length
+    if given is None or given == native:
+        return native
     if limit is None:
         raise InvalidRequest(
             f"{card.name} has no max_sequence_length; leave it out.", param="max_sequence_length"
