@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 import httpx
@@ -16,6 +17,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 PROMPT = " ".join(sys.argv[1:]) or "a red circle moving right on a blue background"
 OUTPUT = Path("demo.mp4")
 START_LIMIT_S = 120
+
+# The SDK says at each call that OpenAI's own video service ends; this server's does not.
+warnings.filterwarnings("ignore", "The Sora API", DeprecationWarning)
 
 
 def wait_until_ready(server: subprocess.Popen[str], url: str) -> None:
@@ -59,7 +63,18 @@ def generate(url: str) -> None:
 def main() -> None:
     """Run the demo."""
     with tempfile.TemporaryDirectory() as data_dir:
-        command = [sys.executable, "-m", "vitascope", "serve", "--port", "0", "--data-dir", data_dir]
+        command = [
+            sys.executable,
+            "-m",
+            "vitascope",
+            "serve",
+            "--port",
+            "0",
+            "--data-dir",
+            data_dir,
+            "--log-level",
+            "warning",
+        ]
         server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         try:
             url = next(
