@@ -176,3 +176,31 @@ class GenerationFailed(VitascopeError):
     """The engine could not finish a generation for a reason that is not the caller's."""
 
     code = "generation_failed"
+
+
+class Cancelled(VitascopeError):
+    """The job that a caller waited for was cancelled or deleted by somebody."""
+
+    code = "cancelled"
+    status = 400
+
+
+class Aborted(Cancelled):
+    """The same, by its request id, in a dialect whose clients expect it so."""
+
+    status = 409
+
+
+def of_code(code: str, message: str) -> VitascopeError:
+    """Return the error of the tree with that code, as it is written down of a failed job.
+
+    A code of no error here (another version wrote it) gives the base with that code.
+    """
+    kinds = [VitascopeError]
+    for kind in kinds:  # grows while it is walked: parents before children
+        kinds.extend(kind.__subclasses__())
+        if kind.code == code:
+            return kind(message)
+    unknown = VitascopeError(message)
+    unknown.code = code
+    return unknown

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -189,6 +192,52 @@ def client(opened: tuple[House, TestClient]) -> TestClient:
 def submitted(client: TestClient) -> str:
     """The id of a job that waits."""
     return str(client.post("/v1/videos", json={"prompt": "a red circle"}).json()["id"])
+
+
+@pytest.fixture
+def waiting_call(house: House, client: TestClient) -> Iterator[Callable[..., tuple[Future[Any], list[str]]]]:
+    """Post something that waits, from a thread: its answer to come, and the ids of the jobs it waits for."""
+    with ThreadPoolExecutor() as pool:
+
+        def call(path: str, *, jobs: int = 1, **content: Any) -> tuple[Future[Any], list[str]]:
+            version = house.services.changes.version()
+            answer = pool.submit(client.post, path, **content)
+            while len(house.store.waited_for()) < jobs:
+                version = asyncio.run(asyncio.wait_for(house.services.changes.wait(None, version), 20))
+            return answer, [job.id for job in house.store.waited_for()]
+
+        yield call
+
+
+@pytest.fixture
+def leaving_call(house: House) -> Callable[..., None]:
+    """Post something that waits as a client that leaves as soon as the server waits for its job."""
+
+    def call(path: str, body: dict[str, Any]) -> None:
+        scope = {
+            "type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "http_version": "1.1",
+            "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "scheme": "http", "server": ("127.0.0.1", 8000), "client": ("127.0.0.1", 9),
+            "headers": [(b"host", b"127.0.0.1:8000"), (b"content-type", b"application/json")],
+        }  # fmt: skip
+        messages = iter([{"type": "http.request", "body": json.dumps(body).encode(), "more_body": False}])
+        sent: list[Any] = []
+
+        async def receive() -> dict[str, Any]:
+            for message in messages:
+                return message
+            version = house.services.changes.version()
+            if not house.store.waited_for():
+                await house.services.changes.wait(None, version)
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(asyncio.wait_for(house.app(scope, receive, send), 20))
+        assert sent == []
+
+    return call
 
 
 @pytest.fixture

@@ -411,6 +411,15 @@ def test_jobs_that_callers_wait_for_are_known_until_they_are_kept_or_deleted(sto
     in_state(store, State.QUEUED)
     waited = [store.submit(replace(make_job(), waited_for=True)) for _ in range(3)]
     assert store.waited_for() == waited
-    assert not store.keep(waited[0].id).waited_for
+    assert not store.keep(waited[0].id, 20.0).waited_for
     store.delete(waited[1].id, 30.0)
     assert store.waited_for() == [waited[2]]
+
+
+def test_retention_of_a_job_that_was_waited_for_counts_from_when_it_is_kept(store):
+    job = store.submit(replace(make_job(), waited_for=True))
+    token = store.claim(job.id, "w", 1.0).claim.token
+    assert store.succeed(job.id, token, [CLIP], STATS, 20.0).expires_at is None
+    kept = store.keep(job.id, 50.0)
+    assert kept.expires_at == 150.0
+    assert store.keep(job.id, 60.0) == kept

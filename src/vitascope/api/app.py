@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import docs, errors, models, openai, probes
+from vitascope.api import docs, errors, models, openai, probes, vllm_omni
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -50,6 +50,7 @@ def create_app(services: Services) -> FastAPI:
         redirect_slashes=False,  # a redirect would be built from the Host that the client sent
     )
     app.include_router(openai.OpenAIVideos(services).router())
+    app.include_router(vllm_omni.VllmOmni(services).router())
     app.include_router(models.router(services, created=int(time.time())))
     app.include_router(probes.router(services))
     app.include_router(docs.router())

@@ -6,7 +6,6 @@ Holds the api's one broad `except`: what nobody foresaw is logged whole and show
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,6 +21,9 @@ from vitascope.errors import VitascopeError
 
 log = logging.getLogger("vitascope.api")
 
+# Where clients read a refusal's sentence as `detail`: alone, or beside the envelope where two dialects meet.
+DETAIL_ALONE = ("/v1/video/", "/v1/requests/", "/v1/cluster/", "/token")
+DETAIL_BESIDE = ("/v1/models",)
 UNFORESEEN = "The server had an error processing your request."
 POLICY_VIOLATION = 1008  # the WebSocket close code of a refusal
 
@@ -56,10 +58,18 @@ def body(message: str, *, status: int, param: str | None = None, code: str | Non
     return {"error": {"message": message, "type": kind, "param": param, "code": code}}
 
 
-def envelope(error: VitascopeError, headers: Mapping[str, str] | None = None) -> Response:
+def in_words_of(path: str, content: dict[str, Any]) -> dict[str, Any]:
+    """Return the envelope's content as the clients of that path read it."""
+    detail = {"detail": content["error"]["message"]}
+    if path.startswith(DETAIL_ALONE):
+        return detail
+    return {**content, **detail} if path.startswith(DETAIL_BESIDE) else content
+
+
+def envelope(error: VitascopeError, path: str = "") -> Response:
     """Answer an error of the tree, with the headers that tell a client whether to try again."""
     content = body(error.message, status=error.status, param=error.param, code=error.code)
-    return JSONResponse(content, error.status, {**_advice(error), **(headers or {})})
+    return JSONResponse(in_words_of(path, content), error.status, _advice(error))
 
 
 def _advice(error: VitascopeError) -> dict[str, str]:
@@ -86,14 +96,14 @@ async def _http_error(request: Request, error: HTTPException) -> Response:
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_allowed"
     content = body(message, status=error.status_code, code=code)
-    return JSONResponse(content, error.status_code, error.headers)
+    return JSONResponse(in_words_of(request.url.path, content), error.status_code, error.headers)
 
 
-async def _validation_error(_: Request, error: RequestValidationError) -> Response:
+async def _validation_error(request: Request, error: RequestValidationError) -> Response:
     first = error.errors()[0]
     param = str(first["loc"][-1])
     content = body(f"Invalid {param}: {first['msg']}.", status=400, param=param, code="invalid_value")
-    return JSONResponse(content, HTTPStatus.BAD_REQUEST)
+    return JSONResponse(in_words_of(request.url.path, content), HTTPStatus.BAD_REQUEST)
 
 
 class LastResort:
@@ -130,4 +140,4 @@ async def _refuse(error: VitascopeError, scope: Scope, receive: Receive, send: S
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": error.message})
     else:
-        await envelope(error)(scope, receive, send)
+        await envelope(error, scope["path"])(scope, receive, send)

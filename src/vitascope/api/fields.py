@@ -96,6 +96,7 @@ _SOURCES = {
         "image_reference": "The same as `input_reference`.",
         "reference_url": "The same as `input_reference`.",
         "last_frame_reference": "The last frame, given as the first one is.",
+        "last_input_reference": "The same as `last_frame_reference`.",
     }.items()
 }
 _BAGS = {
@@ -109,6 +110,7 @@ _INERT = {
     "quality": _inert("every clip is computed exactly"),
     "generator_device": _inert("noise is drawn on the CPU, so that a seed means the same everywhere"),
     "return_stage_metrics": _inert("stage durations are always returned"),
+    "boundary_ratio": _inert("where a model has two transformers, its own boundary between them is used"),
     "enable_sequence_shard": _inert(_LAUNCH),
     "ulysses_degree": _inert(_LAUNCH),
     "ring_degree": _inert(_LAUNCH),
@@ -143,7 +145,6 @@ _NO_SOUND = "it neither takes nor makes sound"
 _NO_LATENT_EDIT = "it does not edit videos"
 _ASPECT = "give the size in pixels, as size or as width and height"
 _REFUSED = {
-    "boundary_ratio": _refused("it has one transformer, so that there is no boundary between two"),
     "aspect_ratio": _refused(_ASPECT),
     "short_edge": _refused(_ASPECT),
     "input_references": _refused("give one first frame as input_reference, the last as last_frame_reference"),

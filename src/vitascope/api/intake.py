@@ -59,16 +59,28 @@ async def read_body(request: Request, *, max_bytes: int) -> Body:
 
 def parse_object(data: bytes | str, *, param: str | None = None) -> dict[str, Any]:
     """Parse a JSON object strictly: no repeated keys, no NaN, not nested beyond reason."""
+    value = _parse(data, param)
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{param or 'The request body'} must be a JSON object.", param=param)
+    return value
+
+
+def parse_array(data: str, *, param: str) -> list[Any]:
+    """Parse a JSON array as strictly."""
+    value = _parse(data, param)
+    if not isinstance(value, list):
+        raise InvalidRequest(f"{param} must be a JSON array.", param=param)
+    return value
+
+
+def _parse(data: bytes | str, param: str | None) -> Any:
     try:
-        value = json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
+        return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
     except InvalidRequest:
         raise
     except (ValueError, RecursionError):
         where = f"{param} is" if param else "The request body is"
         raise InvalidRequest(f"{where} not valid JSON.", param=param) from None
-    if not isinstance(value, dict):
-        raise InvalidRequest(f"{param or 'The request body'} must be a JSON object.", param=param)
-    return value
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitascope.api.intake import parse_object
+from vitascope.api.intake import parse_array, parse_object
 from vitascope.api.values import wrong_type
 from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
 
@@ -63,6 +63,8 @@ def _sources(name: str, fields: Mapping[str, Any], files: Mapping[str, Sequence[
     for data in files.get(name, ()):
         yield Source(name, data)
     given = fields.get(name)
+    if isinstance(given, str) and given.lstrip()[:1] == "[":
+        given = parse_array(given, param=name)
     for value in given if isinstance(given, list) else [given]:
         if value is not None:
             yield Source(name, url=_checked(name, _url(name, value)))

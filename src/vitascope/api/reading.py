@@ -15,7 +15,7 @@ from vitascope.card import ModelCard, Wish
 from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
-LAST_FRAME_FIELDS = ("last_frame_reference",)
+LAST_FRAME_FIELDS = ("last_frame_reference", "last_input_reference")
 BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
 
 
@@ -80,9 +80,13 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
         else:
             _check_offered(name, known, value, card)
     for name in body.files:
-        if _known(name).use is not Use.SOURCE:
+        known = _known(name)
+        if known.use in {Use.REFUSED, Use.PATH}:
+            _check_offered(name, known, b"", card)
+        if known.use is not Use.SOURCE:
             raise wrong_type(name, "a plain value", b"")
     wishes |= _size(values, wishes)
+    warnings += _drop_second_guidance(wishes, card)
     first = one_source(FIRST_FRAME_FIELDS, values, body.files)
     last = one_source(LAST_FRAME_FIELDS, values, body.files)
     _check_count(values)
@@ -141,6 +145,15 @@ def _size(values: dict[str, Any], wishes: dict[str, Any]) -> dict[str, int]:
     if wishes.get("width", width) != width or wishes.get("height", height) != height:
         raise InvalidRequest("size contradicts width and height; give one of them.", param="size")
     return {"width": width, "height": height}
+
+
+def _drop_second_guidance(wishes: dict[str, Any], card: ModelCard) -> list[str]:
+    """Grant a second transformer's guidance where there is none but it asks for the same all along."""
+    guidance = wishes.get("guidance_scale", card.defaults.guidance_scale)
+    if card.defaults.guidance_scale_2 is not None or wishes.get("guidance_scale_2") != guidance:
+        return []
+    del wishes["guidance_scale_2"]
+    return [f"guidance_scale_2 has no effect here: {card.name} has one transformer."]
 
 
 def _seed(values: dict[str, Any]) -> int | None:

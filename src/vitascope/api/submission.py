@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
-from vitascope.card import ModelCard, prompt_warnings, resolve
+from vitascope.card import MAX_SEED, ModelCard, cache_warnings, prompt_warnings, resolve
 from vitascope.errors import InvalidRequest, QueueFull, Unavailable
 from vitascope.jobs.job import Job, new_id
 from vitascope.request import GenerationRequest
@@ -28,19 +30,30 @@ async def submit(services: Services, reading: Reading, card: ModelCard) -> Job:
         QueueFull: as many jobs wait as the operator allows.
 
     """
-    request = _resolve(reading, card)
-    await services.off_loop(_check_room, services)
-    if reading.first_frame is not None:
-        request = await asyncio.to_thread(_keep_pictures, services, reading, request)
-    job = Job(
-        id=new_id(),
-        request=request,
-        created_at=time.time(),
-        warnings=(*reading.warnings, *prompt_warnings(request.prompt, card)),
-    )
-    job = await services.off_loop(services.store.submit, job)
+    request = await _accept(services, reading, card, count=1)
+    job = await services.off_loop(services.store.submit, _queued(request, reading, card))
     services.scheduling.wake()
     return job
+
+
+async def submit_waited_for(
+    services: Services, reading: Reading, card: ModelCard, *, count: int = 1
+) -> list[Job]:
+    """Submit `count` jobs for a caller who waits, with the seeds s, s + 1...: all of them or none.
+
+    Raises what `submit` raises.
+    """
+    request = await _accept(services, reading, card, count)
+    if request.seed > MAX_SEED - (count - 1):
+        raise InvalidRequest(
+            f"seed is {request.seed}; {count} clips take the seeds from there on, none above {MAX_SEED}.",
+            param="seed",
+        )
+    seeded = [replace(request, seed=request.seed + i) for i in range(count)]
+    jobs = [replace(_queued(each, reading, card), waited_for=True) for each in seeded]
+    jobs = await services.off_loop(_submit_all, services, jobs)
+    services.scheduling.wake()
+    return jobs
 
 
 def served(services: Services) -> list[ModelCard]:
@@ -66,10 +79,33 @@ def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
         raise
 
 
-def _check_room(services: Services) -> None:
+async def _accept(services: Services, reading: Reading, card: ModelCard, count: int) -> GenerationRequest:
+    request = _resolve(reading, card)
+    await services.off_loop(_check_room, services, count)
+    if reading.first_frame is None:
+        return request
+    return await asyncio.to_thread(_keep_pictures, services, reading, request)
+
+
+def _queued(request: GenerationRequest, reading: Reading, card: ModelCard) -> Job:
+    warnings = (*reading.warnings, *prompt_warnings(request.prompt, card), *cache_warnings(request))
+    return Job(id=new_id(), request=request, created_at=time.time(), warnings=warnings)
+
+
+def _submit_all(services: Services, jobs: Sequence[Job]) -> list[Job]:
+    submitted = []
+    with ExitStack() as undo:
+        for job in jobs:
+            submitted.append(services.store.submit(job))
+            undo.callback(services.store.delete, job.id, time.time())
+        undo.pop_all()
+    return submitted
+
+
+def _check_room(services: Services, count: int) -> None:
     # Creates that arrive together may pass it together; the limit keeps a line short, not exact.
     limit = services.settings.max_queue
-    if services.store.num_waiting() >= limit:
+    if services.store.num_waiting() + count > limit:
         raise QueueFull(f"The queue is full (limit {limit}); try again later.")
 
 

@@ -49,7 +49,7 @@ class Ledger(ABC):
 
     def succeed(self, job_id: str, token: int, files: Sequence[StoredFile], stats: Stats, now: float) -> Job:
         """See `Store.succeed`."""
-        expires_at = None if self._retention_s is None else now + self._retention_s
+        expires_at = self._expiry(now)
         change = partial(moves.succeed, token=token, files=files, stats=stats, expires_at=expires_at)
         return self._apply(job_id, change, now=now)
 
@@ -75,13 +75,16 @@ class Ledger(ABC):
         self._tell(before, after)
         return before
 
-    def keep(self, job_id: str) -> Job:
+    def keep(self, job_id: str, now: float) -> Job:
         """See `Store.keep`."""
-        return self._apply(job_id, moves.keep)
+        return self._apply(job_id, partial(moves.keep, expires_at=self._expiry(now)))
 
     def expire(self, job_id: str) -> Job:
         """See `Store.expire`."""
         return self._apply(job_id, moves.expire)
+
+    def _expiry(self, now: float) -> float | None:
+        return None if self._retention_s is None else now + self._retention_s
 
     def _apply(self, job_id: str, change: Change, *, now: float | None = None, durable: bool = True) -> Job:
         settled = change if now is None else lambda job: moves.settle(change(job), now)

@@ -47,6 +47,8 @@ def succeed(job: Job, token: int, files: Sequence[StoredFile], stats: Stats, exp
     """Finish a running job with its files; `expires_at` of None keeps them for ever."""
     _check_token(job, token)
     tally = replace(job.tally, stage="done", step=job.tally.num_steps, eta_s=0.0, percent=100)
+    if job.waited_for:
+        expires_at = None  # whoever waits takes it away, or has it kept
     return job.moved(
         Move.SUCCEED, files=tuple(files), stats=stats, expires_at=expires_at, tally=tally, claim=_freed(job)
     )
@@ -92,9 +94,11 @@ def delete(job: Job) -> Job:
     return replace(request_cancel(job), delete_requested=True)
 
 
-def keep(job: Job) -> Job:
-    """Record that a job stays after its caller had the answer."""
-    return replace(job, waited_for=False)
+def keep(job: Job, expires_at: float | None) -> Job:
+    """Record that a job stays after its caller had the answer; its clip is kept until `expires_at`."""
+    if not job.waited_for:
+        return job
+    return replace(job, waited_for=False, expires_at=expires_at)
 
 
 def expire(job: Job) -> Job:

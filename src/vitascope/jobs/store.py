@@ -77,8 +77,8 @@ class Store(Protocol):
         Returns the job as it stood, so that the caller can remove its files.
         """
 
-    def keep(self, job_id: str) -> Job:
-        """Record that a job stays, although its caller waited on the line."""
+    def keep(self, job_id: str, now: float) -> Job:
+        """Record that a finished job stays, although its caller waited; retention counts from `now`."""
 
     def waited_for(self) -> Sequence[Job]:
         """Return the jobs, in whatever state, whose callers wait on the line; oldest first."""
