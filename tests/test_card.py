@@ -343,7 +343,7 @@ def test_an_attention_cache_that_makes_no_sense_is_refused(given, message):
     with pytest.raises(InvalidRequest) as refusal:
         ask(CACHING, attention_cache=given)
     assert refusal.value.message.startswith(message)
-    assert refusal.value.param == "attention_cache"
+    assert refusal.value.param.partition(".")[0] == "attention_cache"
 
 
 def test_an_attention_cache_is_refused_where_the_model_has_none():

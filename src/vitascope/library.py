@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vitascope.card import WISH_FIELDS, ModelCard, Wish, prompt_warnings, resolve
+from vitascope.card import WISH_FIELDS, ModelCard, Wish, cache_warnings, prompt_warnings, resolve
 from vitascope.config import BUNDLED_MODEL, nearest
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
@@ -140,7 +140,7 @@ class Model:
             card=self.card,
             latents=done.latents,
             stats=done.cost,
-            warnings=tuple(prompt_warnings(prompt, self.card)),
+            warnings=(*prompt_warnings(prompt, self.card), *cache_warnings(request)),
             audio=chunks[-1].audio,
             sample_rate=chunks[-1].sample_rate,
         )

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from vitascope.api.values import FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT
+from vitascope.api.values import ATTENTION_CACHE, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT
 from vitascope.errors import InvalidRequest
+from vitascope.request import AttentionCache
 
 
 @pytest.mark.parametrize("given", [5, "5", 5.0, "+5"])
@@ -62,3 +63,32 @@ def test_a_size_has_one_spelling(given):
 def test_a_text_must_be_a_string():
     with pytest.raises(InvalidRequest, match="expected a string, but got an object instead"):
         TEXT.read("prompt", {})
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"start_step": 1, "interval": 2, "end_step": 3},
+        {"start_step": "1", "interval": "2", "end_step": "3"},
+        '{"start_step": 1, "interval": 2, "end_step": 3}',
+    ],
+)
+def test_an_attention_cache_is_an_object_of_three_integers(given):
+    read = ATTENTION_CACHE.read("attention_cache", given)
+    assert read == AttentionCache(start_step=1, interval=2, end_step=3)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"start_step": 1, "interval": 2},
+        {"start_step": 1, "interval": 2, "end_step": 3, "ratio": 1.2},
+        {"start_step": 1.5, "interval": 2, "end_step": 3},
+        {"start_step": 1, "interval": True, "end_step": 3},
+        "1:2:3",
+        [1, 2, 3],
+    ],
+)
+def test_anything_else_is_no_attention_cache(given):
+    with pytest.raises(InvalidRequest):
+        ATTENTION_CACHE.read("attention_cache", given)

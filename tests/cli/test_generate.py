@@ -12,6 +12,7 @@ from PIL import Image
 from vitascope.media.frames import read_frames
 from vitascope.media.provenance import read_provenance
 from vitascope.media.video import VideoWriter, hash_frames, read_metadata, read_video
+from vitascope.request import AttentionCache
 
 # As fast as a clip gets.
 QUICK = ["--num-inference-steps", "2", "--num-frames", "5", "--num-threads", "1"]
@@ -68,6 +69,19 @@ def forge(original, path):
     video = read_video(original)
     with VideoWriter(path, width=64, height=64, fps=8, metadata=msgspec.to_builtins(told)) as writer:
         writer.write(255 - video.frames)
+
+
+def test_an_attention_cache_is_said_in_steps_and_made_again(vitascope, tmp_path):
+    cached = [*QUICK, "--num-inference-steps", "3", "--attention-cache"]
+    assert (
+        vitascope("generate", "--prompt", PROMPT, *cached, "0:3:2", "--output-file-path", "c.mp4").err == ""
+    )
+    told = read_provenance(tmp_path / "c.mp4").request.attention_cache
+    assert told == AttentionCache(start_step=0, interval=3, end_step=2)
+    assert vitascope("reproduce", "c.mp4", "--num-threads", 1).out.startswith("identical")
+    ran = vitascope("generate", "--prompt", PROMPT, *cached, "12-4-37")
+    assert ran.status == 2
+    assert "'12-4-37' is not START:INTERVAL:END" in ran.message
 
 
 def test_a_clip_of_another_model_is_not_made_again(vitascope, tmp_path):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
-from vitascope.api.values import ANYTHING, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT, Kind
+from vitascope.api.values import ANYTHING, ATTENTION_CACHE, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT, Kind
 
 
 class Use(Enum):
@@ -77,6 +77,11 @@ _WISHES = {
     "flow_shift": _wish(NUMBER, "Shift of the noise schedule."),
     "sample_solver": _wish(TEXT, "Solver, one of those that the model lists."),
     "max_sequence_length": _wish(INTEGER, "Tokens of the prompt that are read."),
+    "attention_cache": _wish(
+        ATTENTION_CACHE,
+        "Steps from `start_step` to `end_step` whose self-attention is taken from an earlier one, "
+        "all but every `interval`-th.",
+    ),
 }
 _READ = {
     "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),

@@ -5,15 +5,17 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from vitascope.api.intake import parse_object
 from vitascope.errors import InvalidRequest, InvalidType
+from vitascope.request import AttentionCache
 
 _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
+_CACHE_KEYS = tuple(f.name for f in fields(AttentionCache))
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -88,6 +90,15 @@ def _size(name: str, value: Any) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def _attention_cache(name: str, value: Any) -> AttentionCache:
+    given = _object(name, value)
+    if given.keys() != set(_CACHE_KEYS):
+        raise InvalidRequest(
+            f"{name} is an object of {', '.join(_CACHE_KEYS)}, no more and no less.", param=name
+        )
+    return AttentionCache(**{key: _integer(f"{name}.{key}", given[key]) for key in _CACHE_KEYS})
+
+
 def _anything(_: str, value: Any) -> Any:
     return value
 
@@ -103,3 +114,16 @@ FLAG = Kind(_flag, {"type": "boolean"})
 OBJECT = Kind(_object, {"anyOf": [{"type": "object"}, {"type": "string"}]})
 SIZE = Kind(_size, {"type": "string", "pattern": "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"})
 ANYTHING = Kind(_anything, {})
+ATTENTION_CACHE = Kind(
+    _attention_cache,
+    {
+        "type": "object",
+        "required": list(_CACHE_KEYS),
+        "additionalProperties": False,
+        "properties": {
+            "start_step": {"type": "integer", "minimum": 0},
+            "interval": {"type": "integer", "minimum": 1},
+            "end_step": {"type": "integer", "minimum": 0},
+        },
+    },
+)

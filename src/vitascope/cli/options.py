@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ from vitascope.card import Wish, resolve
 from vitascope.config import Settings, available_cores, load_settings
 from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit, picture_key
+from vitascope.request import AttentionCache
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
@@ -22,6 +24,15 @@ _FRAMES = {"image": "first_frame", "last_image": "last_frame"}  # `Model.generat
 
 def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
     return typer.Option(*names, help=text, rich_help_panel=panel, show_default=False, **more)
+
+
+def read_attention_cache(text: str) -> AttentionCache:
+    """Read START:INTERVAL:END, steps counted from 0."""
+    match = re.fullmatch(r"(\d{1,9}):(\d{1,9}):(\d{1,9})", text, re.ASCII)
+    if match is None:
+        raise typer.BadParameter(f"{text[:40]!r} is not START:INTERVAL:END, for example 12:4:37.")
+    start, interval, end = map(int, match.groups())
+    return AttentionCache(start_step=start, interval=interval, end_step=end)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,11 +111,21 @@ class Wishes:
     flow_shift: Annotated[float | None, _in("Clip", "Shift of the noise schedule.")] = None
     sample_solver: Annotated[str | None, _in("Clip", "Solver; `vitascope models show` lists them.")] = None
     max_sequence_length: Annotated[int | None, _in("Clip", "Longest prompt, in tokens.")] = None
+    attention_cache: Annotated[
+        AttentionCache | None,
+        _in(
+            "Clip",
+            "START:INTERVAL:END: steps that take self-attention from earlier ones; faster, less exact.",
+            metavar="STEPS",
+            parser=read_attention_cache,
+        ),
+    ] = None
     seed: Annotated[int | None, _in("Clip", "The same seed makes the same clip; random if not given.")] = None
 
     def given(self) -> dict[str, Any]:
         """Return what was said."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        said = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in said.items() if value is not None}
 
     def check(self, pictures: dict[str, Picture], card: ModelCard) -> None:
         """Refuse what the model cannot do before its weights are read. Raises `InvalidRequest`."""

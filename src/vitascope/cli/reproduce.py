@@ -59,8 +59,8 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
 
 
 def _wishes(told: Provenance) -> Wishes:
-    said, known = asdict(told.request), {field.name for field in fields(Wishes)}
-    return Wishes(**{name: value for name, value in said.items() if name in known})
+    shared = {f.name for f in fields(Wishes)} & {f.name for f in fields(told.request)}
+    return Wishes(**{name: getattr(told.request, name) for name in shared})
 
 
 def _check_pictures_given(told: Provenance, pictures: Pictures) -> None:
