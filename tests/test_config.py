@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 import vitascope
-from vitascope.config import BUNDLED_MODEL, LISTS, Settings, load_settings, nearest, worker_environment
+from vitascope.config import (
+    BUNDLED_MODEL,
+    LISTS,
+    Settings,
+    idle_variables,
+    load_settings,
+    nearest,
+    worker_environment,
+)
 from vitascope.errors import ConfigurationError
 
 
@@ -58,6 +66,32 @@ def test_an_unknown_variable_is_named_with_the_nearest():
 
 def test_other_programs_variables_are_none_of_our_business():
     assert load(environ={"VITA": "x", "PORT": "1"}) == load()
+
+
+@pytest.mark.parametrize("name", ["VLLM_OMNI_STORAGE_PATH", "VLLM_OMNI_SERVER_STORAGE__PATH"])
+def test_vllm_omnis_storage_path_is_the_data_folder_unless_ours_is_given(name):
+    assert load(environ={name: "/there"}).data_dir == Path("/there")
+    assert load(environ={name: "/there", "VITASCOPE_DATA_DIR": "/here"}).data_dir == Path("/here")
+    assert load({"data_dir": "/here"}, environ={name: "/there"}).data_dir == Path("/here")
+    assert load(environ={name: ""}) == load()
+
+
+def test_the_newer_spelling_of_a_storage_variable_wins():
+    environ = {"VLLM_OMNI_SERVER_STORAGE__PATH": "/new", "VLLM_OMNI_STORAGE_PATH": "/old"}
+    assert load(environ=environ).data_dir == Path("/new")
+
+
+def test_vllm_omnis_time_to_live_is_the_retention():
+    name = "VLLM_OMNI_SERVER_STORAGE__FILE_TTL"
+    assert load(environ={name: "90"}).retention_s == 90
+    with pytest.raises(ConfigurationError, match="retention_s"):
+        load(environ={name: "soon"})
+
+
+def test_a_storage_variable_without_a_counterpart_is_harmless_and_named():
+    environ = {"VLLM_OMNI_STORAGE_MAX_CONCURRENCY": "8", "VLLM_OMNI_STORAGE_PATH": "/there"}
+    assert load(environ={"VLLM_OMNI_STORAGE_MAX_CONCURRENCY": "8"}) == load()
+    assert idle_variables(environ) == ["VLLM_OMNI_STORAGE_MAX_CONCURRENCY"]
 
 
 def test_an_unknown_flag_is_refused():

@@ -40,3 +40,12 @@ def test_an_open_address_without_a_key_is_refused_before_anything_is_touched(tmp
     with pytest.raises(ConfigurationError, match="API key"):
         serve(Settings(data_dir=tmp_path / "data", host="0.0.0.0", port=0))
     assert not (tmp_path / "data").exists()
+
+
+def test_another_systems_variable_that_means_nothing_here_is_named_in_the_log(tmp_path, monkeypatch, caplog):
+    monkeypatch.setenv("VLLM_OMNI_STORAGE_MAX_CONCURRENCY", "8")
+    caplog.set_level("INFO", logger="vitascope.server")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigurationError):
+        serve(Settings(data_dir=tmp_path / "file" / "data", port=0))
+    assert "VLLM_OMNI_STORAGE_MAX_CONCURRENCY is set and has no effect here" in caplog.text

@@ -20,6 +20,15 @@ from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
 LISTS = frozenset({"allowed_hosts", "cors_origins", "model_alias"})  # comma-separated in the environment
+# vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
+ALIASES: dict[str, str | None] = {
+    "VLLM_OMNI_STORAGE_PATH": "data_dir",
+    "VLLM_OMNI_SERVER_STORAGE__PATH": "data_dir",
+    "VLLM_OMNI_SERVER_STORAGE__FILE_TTL": "retention_s",
+    "VLLM_OMNI_SERVER_STORAGE__TTL_SWEEP_INTERVAL": None,
+    "VLLM_OMNI_STORAGE_MAX_CONCURRENCY": None,
+    "VLLM_OMNI_SERVER_STORAGE__FILE_CONCURRENCY": None,
+}
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
 
@@ -123,6 +132,8 @@ def load_settings(
 ) -> Settings:
     """Merge TOML file, environment and flags (the later wins) into settings.
 
+    Of the environment, `ALIASES` are read too; our own variables win over them.
+
     Raises:
         ConfigurationError: an unknown name (with the nearest known one) or a value that does not fit.
 
@@ -132,13 +143,19 @@ def load_settings(
     path = file or (Path(environ[f"{ENV_PREFIX}CONFIG"]) if environ.get(f"{ENV_PREFIX}CONFIG") else None)
     if path is not None:
         merged |= _from_toml(path)
-    merged |= _from_environ(environ)
+    merged |= _from_aliases(environ) | _from_environ(environ)
     merged |= {key: value for key, value in (flags or {}).items() if value is not None}
     try:
         return Settings.model_validate(merged)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigurationError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+
+
+def idle_variables(environ: Mapping[str, str] | None = None) -> list[str]:
+    """Name the variables of `ALIASES` that are set and mean nothing here, so that a server can say so."""
+    environ = os.environ if environ is None else environ
+    return [name for name, setting in ALIASES.items() if setting is None and name in environ]
 
 
 def available_cores() -> int:
@@ -184,6 +201,14 @@ def _from_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(f"Cannot read the settings file {path.name}: {error}") from None
     _check_known(list(values), path.name)
     return values
+
+
+def _from_aliases(environ: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        setting: environ[name]
+        for name, setting in ALIASES.items()
+        if setting is not None and environ.get(name)
+    }
 
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from vitascope.api.app import create_app
 from vitascope.api.services import Services
-from vitascope.config import Settings
+from vitascope.config import Settings, idle_variables
 from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.retention import Sweeper
@@ -133,6 +133,8 @@ def serve(settings: Settings, on_listening: Callable[[str], None] = log.info) ->
 
     """
     settings.check_exposure()
+    for name in idle_variables():
+        log.info("%s is set and has no effect here: files need no such limit", name)
     with _sole_use(settings), _bound(settings) as listener:
         server = build(settings)
         try:
