@@ -15,6 +15,7 @@ from vitascope.request import AttentionCache, GenerationRequest, Task
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARS = 32_000
+MAX_LORA_SCALE = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +71,9 @@ class PromptGuide:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
-    """One model. `identity` hashes its weights (empty if they were not read); `components` maps each part to its size in bytes.
+    """One model. `identity` hashes its weights (empty if they were not read).
 
-    `makes_sound` says that every clip comes with sound.
+    `components` maps each part to its size in bytes; `makes_sound` says that every clip comes with sound.
     """
 
     name: str
@@ -84,6 +85,7 @@ class ModelCard:
     components: dict[str, int] = field(default_factory=dict)
     prompt_guide: PromptGuide | None = None
     makes_sound: bool = False
+    adapters: tuple[str, ...] = ()  # the LoRAs that a request may choose
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,7 @@ class Wish:
     flow_shift: float | None = None
     sample_solver: str | None = None
     max_sequence_length: int | None = None
+    loras: tuple[tuple[str, float], ...] | None = None
     seed: int | None = None
     first_frame: str | None = None
     last_frame: str | None = None
@@ -153,6 +156,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         seed=secrets.randbelow(2**31)
         if wish.seed is None
         else int(_in_range("seed", wish.seed, 0, 0, MAX_SEED)),
+        loras=_loras(wish.loras or (), card),
         first_frame=wish.first_frame,
         last_frame=wish.last_frame,
         attention_cache=_attention_cache(wish.attention_cache, card),
@@ -289,6 +293,22 @@ def _solver(given: str | None, card: ModelCard) -> str | None:
             f"sample_solver is {given!r}; the solvers of {card.name} are {known}.", param="sample_solver"
         )
     return given
+
+
+def _loras(given: tuple[tuple[str, float], ...], card: ModelCard) -> tuple[tuple[str, float], ...]:
+    names = [name for name, _ in given]
+    for name in names:
+        if name not in card.adapters:
+            known = ", ".join(repr(a) for a in card.adapters) or "none; the operator registers them"
+            raise InvalidRequest(
+                f"lora {name[:80]!r} is not registered here; the adapters of {card.name} are {known}.",
+                param="lora",
+            )
+        if names.count(name) > 1:
+            raise InvalidRequest(f"lora {name!r} is given more than once; give it one scale.", param="lora")
+    return tuple(
+        (name, float(_in_range("lora", scale, 1.0, -MAX_LORA_SCALE, MAX_LORA_SCALE))) for name, scale in given
+    )
 
 
 def _max_sequence_length(given: int | None, card: ModelCard) -> int | None:

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
-LISTS = frozenset({"allowed_hosts", "cors_origins", "model_alias"})  # comma-separated in the environment
+LISTS = frozenset({"allowed_hosts", "cors_origins", "lora", "model_alias"})  # commas part them in variables
 # vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
 ALIASES: dict[str, str | None] = {
     "VLLM_OMNI_STORAGE_PATH": "data_dir",
@@ -31,6 +33,41 @@ ALIASES: dict[str, str | None] = {
 }
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
+_ADAPTER = re.compile(
+    r"(?P<name>[A-Za-z0-9][\w-]{0,63})(\.(?P<expert>high|low))?=(?P<path>.+?)(:(?P<weight>[+-]?(\d+\.?\d*|\.\d+)))?",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdapterSpec:
+    """One adapter (LoRA) to register; `expert` is None where it is for every transformer.
+
+    `weight` is what a request's scale of 1 stands for.
+    """
+
+    name: str
+    path: Path
+    weight: float = 1.0
+    expert: Literal["high", "low"] | None = None
+
+
+def parse_adapter(text: str) -> AdapterSpec:
+    """Read `NAME=PATH`, `NAME.high=PATH` or `NAME.low=PATH`, with `:WEIGHT` at the end if wanted.
+
+    Raises:
+        ConfigurationError: it is written otherwise.
+
+    """
+    match = _ADAPTER.fullmatch(text)
+    if match is None:
+        raise ConfigurationError(
+            f"lora is {text!r}; write NAME=PATH or NAME=PATH:WEIGHT (NAME of letters, digits, - and _), and "
+            "NAME.high=PATH and NAME.low=PATH for an adapter of one of two experts."
+        )
+    expert: Any = match["expert"]
+    weight = 1.0 if match["weight"] is None else float(match["weight"])
+    return AdapterSpec(name=match["name"], path=Path(match["path"]), weight=weight, expert=expert)
 
 
 def _data_dir() -> Path:
@@ -70,6 +107,11 @@ class Settings(BaseModel):
         None, description="Where hub models are kept; the hub's own cache (HF_HOME) if unset."
     )
     offline: bool = Field(False, description="Never ask the hub; use models that were downloaded before.")
+    lora: tuple[str, ...] = Field(
+        (),
+        description="Adapter to offer: NAME=PATH or NAME=PATH:WEIGHT; NAME.high=PATH and NAME.low=PATH for "
+        "one of two experts. Requests choose by name.",
+    )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     num_threads: int = Field(
         0, ge=0, description="CPU threads of a worker; 0 takes the cores of the machine."
@@ -94,6 +136,18 @@ class Settings(BaseModel):
         if key is not None and key.get_secret_value() != key.get_secret_value().strip():
             raise ValueError("the key begins or ends with a blank")
         return key
+
+    @field_validator("lora")
+    @classmethod
+    def _readable(cls, lora: tuple[str, ...]) -> tuple[str, ...]:
+        for text in lora:
+            parse_adapter(text)
+        return lora
+
+    @property
+    def adapters(self) -> tuple[AdapterSpec, ...]:
+        """The adapters to register."""
+        return tuple(parse_adapter(text) for text in self.lora)
 
     @property
     def artifacts_dir(self) -> Path:

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from vitascope.card import Defaults, ModelCard, Rules
+from vitascope.models.adapters import Adapters
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams, Trajectory
@@ -54,6 +55,7 @@ class ToyFamily:
     before_step: Any = None
     before_decode: Any = None
     previews: list[int] = field(default_factory=list)
+    adapters: Adapters = field(default_factory=lambda: Adapters([]))
 
     def encode(self, request: GenerationRequest, media: Media) -> float:
         return float(len(request.prompt))

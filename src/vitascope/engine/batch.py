@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 from vitascope.engine.generation import Generation, Stage
 from vitascope.models.family import Family
@@ -19,6 +19,11 @@ def next_group(waiting: Sequence[Generation], family: Family, max_batch: int) ->
     first = waiting[0]
     if max_batch == 1 or first.stage is not Stage.DENOISE:
         return [first]
-    key = family.batch_key(first.sample)
-    others = (g for g in waiting[1:] if g.stage is Stage.DENOISE and family.batch_key(g.sample) == key)
+    key = _key(first, family)
+    others = (g for g in waiting[1:] if g.stage is Stage.DENOISE and _key(g, family) == key)
     return [first, *others][:max_batch]
+
+
+def _key(generation: Generation, family: Family) -> Hashable:
+    """Adapters are chosen for a whole forward pass, whatever the family."""
+    return generation.request.loras, family.batch_key(generation.sample)

@@ -132,6 +132,7 @@ class Engine:
         if not group:
             return
         stage, began = group[0].stage, time.perf_counter()
+        self._family.adapters.use(group[0].request.loras)
         if stage is Stage.DENOISE:
             predictions = self._family.predict([g.sample for g in group])
             for generation, prediction in zip(group, predictions, strict=True):

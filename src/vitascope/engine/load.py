@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from vitascope.card import ModelCard
+from vitascope.config import AdapterSpec
 from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Family
@@ -28,12 +31,13 @@ def load_family(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnProgress | None = None,
+    adapters: Sequence[AdapterSpec] = (),
 ) -> Family:
     """Load a model folder, or download one from the hub first.
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
-    and float32 on the CPU unless said. The VAE always runs in float32. The rest is for hub ids: see
-    `find_model`.
+    and float32 on the CPU unless said. The VAE always runs in float32. `adapters` are laid beside the
+    weights, for requests to choose. The rest is for hub ids: see `find_model`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -45,7 +49,11 @@ def load_family(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    return load(Checkpoint.open(root, name or _name_of(path_or_id)), Placement(where, chosen_dtype))
+    family = load(Checkpoint.open(root, name or _name_of(path_or_id)), Placement(where, chosen_dtype))
+    for spec in adapters:
+        family.adapters.register(spec)
+    family.card = replace(family.card, adapters=family.adapters.names)
+    return family
 
 
 def describe_model(

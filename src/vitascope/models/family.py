@@ -15,6 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from vitascope.card import ModelCard
+from vitascope.models.adapters import Adapters
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams, Trajectory
 
@@ -53,6 +54,7 @@ class Family(Protocol):
 
     card: ModelCard
     device: torch.device
+    adapters: Adapters
 
     def encode(self, request: GenerationRequest, media: Media) -> Any:
         """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the job."""

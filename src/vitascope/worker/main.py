@@ -51,6 +51,7 @@ def work(settings: Settings, channel: Channel) -> int:
             cache_dir=settings.model_cache_dir,
             offline=settings.offline,
             on_download=DownloadLog(),
+            adapters=settings.adapters,
         )
     except VitascopeError as error:
         channel.send(wire.LoadFailed(code=error.code, message=error.message))

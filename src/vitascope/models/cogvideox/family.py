@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from diffusers import CogVideoXPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from diffusers.video_processor import VideoProcessor
 from PIL import Image
 from torch import Generator, Tensor
 
+from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.cogvideox.card import DYNAMIC, card_of
 from vitascope.models.cogvideox.parts import CogVideoXParts, load_parts
@@ -51,6 +53,7 @@ class CogVideoXFamily:
         self.device = placement.device
         self._dtype = placement.dtype
         self._parts = parts
+        self.adapters = Adapters([parts.transformer], convert=CogVideoXPipeline.lora_state_dict)
 
     def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
         """Turn prompt and picture into text embeddings, positions and the first frame's posterior."""

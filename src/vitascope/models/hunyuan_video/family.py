@@ -8,9 +8,11 @@ from functools import cached_property
 
 import numpy as np
 import torch
+from diffusers import HunyuanVideoPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.hunyuan_video.card import card_of
@@ -47,6 +49,7 @@ class HunyuanVideoFamily:
         self.device = placement.device
         self._dtype = placement.dtype
         self._parts = parts
+        self.adapters = Adapters([parts.transformer], convert=HunyuanVideoPipeline.lora_state_dict)
 
     def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
         """Turn prompt and picture into text embeddings and the first frame's latents."""

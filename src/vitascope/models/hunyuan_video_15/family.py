@@ -10,6 +10,7 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.hunyuan_video_15.card import card_of
@@ -40,6 +41,7 @@ class HunyuanVideo15Family:
         self.device = placement.device
         self._dtype = placement.dtype
         self._parts = parts
+        self.adapters = Adapters([parts.transformer])
 
     def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
         """Turn prompt and picture into text embeddings, image tokens and the first frame's latents."""

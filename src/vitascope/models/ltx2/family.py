@@ -6,10 +6,12 @@ from collections.abc import Hashable, Iterator, Sequence
 from functools import cached_property
 
 import torch
+from diffusers import LTX2Pipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
 from vitascope.errors import InvalidRequest
+from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.ltx2.card import card_of, native_guidance
@@ -36,6 +38,7 @@ class Ltx2Family:
         self.card = card_of(checkpoint, parts)
         self.device = placement.device
         self._parts = parts
+        self.adapters = Adapters([parts.transformer], convert=LTX2Pipeline.lora_state_dict)
         self._guidance = native_guidance(parts)
         self._denoise = Denoiser(parts.transformer, placement.dtype, crossed=not parts.is_first_version)
 

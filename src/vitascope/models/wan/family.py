@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from diffusers import WanPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.pixels import Sketch, to_pixels
@@ -59,6 +61,7 @@ class WanFamily:
         self.device = placement.device
         self._dtype = placement.dtype
         self._parts = parts
+        self.adapters = _adapters(parts)
         self._boundary = None
         if parts.boundary_ratio is not None:
             self._boundary = parts.boundary_ratio * parts.scheduler.get("num_train_timesteps", 1000)
@@ -220,6 +223,13 @@ def _kept_attention(request: GenerationRequest) -> KeptAttention | None:
     if request.attention_cache is None:
         return None
     return KeptAttention(plan_for(request.attention_cache, request.num_inference_steps))
+
+
+def _adapters(parts: WanParts) -> Adapters:
+    """Take adapters for text and picture siblings alike; parted where noise levels are."""
+    high = [e.network for e in (parts.expert, parts.picture_expert) if e is not None]
+    low = [] if parts.low_noise_expert is None else [parts.low_noise_expert.network]
+    return Adapters(high, low, convert=WanPipeline.lora_state_dict)
 
 
 def _forward(
