@@ -21,6 +21,8 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, f
 from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
+NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
+DEFAULT_URL = "http://127.0.0.1:8000"
 LISTS = frozenset({"allowed_hosts", "cors_origins", "lora", "model_alias"})  # commas part them in variables
 # vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
 ALIASES: dict[str, str | None] = {
@@ -212,6 +214,33 @@ def idle_variables(environ: Mapping[str, str] | None = None) -> list[str]:
     return [name for name, setting in ALIASES.items() if setting is None and name in environ]
 
 
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A running server: where it is, without a slash at the end, and its key."""
+
+    url: str
+    api_key: SecretStr | None
+
+
+def load_connection(
+    url: str | None = None, api_key: str | None = None, *, environ: Mapping[str, str] | None = None
+) -> Connection:
+    """Say which server to speak to; what is not given comes from VITASCOPE_URL and VITASCOPE_API_KEY.
+
+    A `/v1` at the end, as SDKs have it, is taken off.
+
+    Raises:
+        ConfigurationError: the URL is not one of http or https.
+
+    """
+    environ = os.environ if environ is None else environ
+    place = (url or environ.get(f"{ENV_PREFIX}URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
+    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", place):
+        raise ConfigurationError(f"url is {place!r}; write it as http://host:port.")
+    key = api_key or environ.get(f"{ENV_PREFIX}API_KEY")
+    return Connection(place, SecretStr(key) if key else None)
+
+
 def available_cores() -> int:
     """Count the cores this process may use, by its affinity and by the quota of its container."""
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
@@ -267,7 +296,8 @@ def _from_aliases(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
     names = {key: key.removeprefix(ENV_PREFIX).lower() for key in environ if key.startswith(ENV_PREFIX)}
-    names.pop(f"{ENV_PREFIX}CONFIG", None)
+    for name in NO_SETTINGS:
+        names.pop(f"{ENV_PREFIX}{name}", None)
     _check_known(list(names.values()), "environment")
     values: dict[str, Any] = {name: environ[key] for key, name in names.items()}
     for name in LISTS & values.keys():
