@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 import vitascope
-from vitascope.cli import models
+from vitascope.cli import jobs, models
 from vitascope.cli.config_file import ConfigurableCommand
 from vitascope.cli.generate import generate
 from vitascope.cli.reproduce import reproduce
@@ -29,6 +29,7 @@ app.command(cls=ConfigurableCommand)(generate)
 app.command(cls=ConfigurableCommand)(serve)
 app.command()(reproduce)
 app.add_typer(models.app, name="models")
+app.add_typer(jobs.app, name="jobs")
 
 
 @app.callback()

@@ -69,7 +69,7 @@ class Output:
         stem = stem or self._free_stem(folder, clip.request)
         paths = [folder / f"{stem}{suffix}" for suffix in self.suffixes]
         for path in paths:
-            with _complete(path) as part:
+            with whole_file(path) as part:
                 _write(clip, path.suffix, part)
         return paths
 
@@ -127,7 +127,7 @@ def _stem(name: str) -> str:
 
 
 @contextmanager
-def _complete(path: Path) -> Iterator[Path]:
+def whole_file(path: Path) -> Iterator[Path]:
     """Yield a name to write under; the file gets its own name when it is whole, or is removed."""
     part = path.with_name(f".{path.name}.part")
     try:

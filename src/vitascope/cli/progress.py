@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console
 from rich.progress import (
@@ -36,21 +36,19 @@ def pace(steps_per_s: float | None) -> str:
     return f"{steps_per_s:.2f} it/s" if steps_per_s >= 1 else f"{1 / steps_per_s:.2f} s/it"
 
 
-class StepBar:
-    """Used as a context; `update` is what `Model.generate` calls after each piece of work."""
+class _Bar:
+    """One line on a terminal while its context lasts; nothing where there is no terminal."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, begin: str, *columns: ProgressColumn) -> None:
         self._progress = Progress(
             TextColumn("{task.description:<7}"),
             BarColumn(),
-            MofNCompleteColumn(),
-            Pace(),
-            TimeRemainingColumn(),
+            *columns,
             console=console,
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("load", total=None)
+        self._task = self._progress.add_task(begin, total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -60,6 +58,13 @@ class StepBar:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._progress.stop()
+
+
+class StepBar(_Bar):
+    """Used as a context; `update` is what `Model.generate` calls after each piece of work."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "load", MofNCompleteColumn(), Pace(), TimeRemainingColumn())
 
     def download(self, done: int, total: int) -> None:
         """Show how much of a hub model is here, in megabytes."""
@@ -74,4 +79,24 @@ class StepBar:
         """Show how far the clip is."""
         self._progress.update(
             self._task, description=event.stage, completed=event.step, total=event.num_steps
+        )
+
+
+class JobBar(_Bar):
+    """Used as a context; `update` takes what a server says of a job: its place, step and seconds left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "queued", MofNCompleteColumn(), TextColumn("{task.fields[left]}"))
+        self._progress.update(self._task, left="")
+
+    def update(self, status: dict[str, Any]) -> None:
+        """Show a `status` event."""
+        waiting = status["status"] == "queued"
+        eta = "" if status["eta_s"] is None else f"{status['eta_s']:.0f} s left"
+        self._progress.update(
+            self._task,
+            description="queued" if waiting else status["stage"] or "load",
+            completed=status["step"],
+            total=status["num_steps"] or None,
+            left=f"{status['queue_position']} before, {eta}" if waiting and status["queue_position"] else eta,
         )

@@ -1,0 +1,57 @@
+"""What `vitascope jobs` says when there is no server, or another one, or wrong flags."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+
+@pytest.fixture
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    "command", [["list"], ["show", "x"], ["watch", "x"], ["cancel", "x"], ["delete", "x"], ["download", "x"]]
+)
+def test_a_server_that_is_not_there_is_one_line(vitascope, tmp_path, free_port, command):
+    url = f"http://127.0.0.1:{free_port}"
+    ran = vitascope("jobs", *command, "--url", url)
+    assert (ran.status, ran.out) == (1, "")
+    assert ran.err == (
+        f"error: No server answers at {url}; start one with `vitascope serve`, or name it with --url.\n"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_server_and_the_key_may_come_from_the_environment(vitascope, monkeypatch, free_port):
+    monkeypatch.setenv("VITASCOPE_URL", f"http://127.0.0.1:{free_port}/v1")
+    assert f"No server answers at http://127.0.0.1:{free_port};" in vitascope("jobs", "list").err
+
+
+def test_a_url_that_is_none_is_refused(vitascope):
+    ran = vitascope("jobs", "list", "--url", "localhost:8000")
+    assert ran.err == "error: url is 'localhost:8000'; write it as http://host:port.\n"
+
+
+def test_another_program_at_the_address_is_told_apart(vitascope):
+    class Other(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404)
+            self.end_headers()
+            self.wfile.write(b"<html>")
+
+        def log_message(self, *args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        ran = vitascope("jobs", "list", "--url", url)
+        thread.join()
+    assert (ran.status, ran.err) == (1, f"error: What answers at {url} is no Vitascope server.\n")
