@@ -11,6 +11,7 @@ import typer
 import vitascope
 from vitascope.cli import jobs, models
 from vitascope.cli.config_file import ConfigurableCommand
+from vitascope.cli.doctor import doctor
 from vitascope.cli.generate import generate
 from vitascope.cli.reproduce import reproduce
 from vitascope.cli.serve import serve
@@ -28,6 +29,7 @@ app = typer.Typer(
 app.command(cls=ConfigurableCommand)(generate)
 app.command(cls=ConfigurableCommand)(serve)
 app.command()(reproduce)
+app.command()(doctor)
 app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 

@@ -122,13 +122,18 @@ def find_model(
                 f"The revision {revision!r} is for a hub model; {path.name} is a folder, which has none."
             )
         return path
-    if not _HUB_ID.fullmatch(str(path_or_id)):
+    if not is_hub_id(path_or_id):
         raise CheckpointError(
             f"There is no folder {str(path_or_id)!r}; give a model folder or a hub id owner/name."
         )
     return fetch(
         str(path_or_id), revision=revision, cache_dir=cache_dir, offline=offline, on_progress=on_download
     )
+
+
+def is_hub_id(path_or_id: str | Path) -> bool:
+    """Whether it is written as a hub id (owner/name); a folder of that name goes first."""
+    return _HUB_ID.fullmatch(str(path_or_id)) is not None
 
 
 def _name_of(path_or_id: str | Path) -> str | None:

@@ -1,0 +1,163 @@
+"""What `serve` needs, tried one by one: each check says what it found and, where it can, what to do."""
+
+from __future__ import annotations
+
+import re
+import socket
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Literal
+
+from packaging.requirements import Requirement
+
+from vitascope.card import ModelCard
+from vitascope.cli.machine import ENCODERS, Machine, nearest_folder
+from vitascope.config import Settings
+from vitascope.errors import CheckpointError, VitascopeError
+
+PACKAGE = "vitascope"
+Verdict = Literal["ok", "note", "broken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One thing that was tried; `broken` keeps `serve` from working, a `note` does not."""
+
+    name: str
+    verdict: Verdict
+    found: str
+    remedy: str | None = None
+
+
+def check_all(settings: Settings, machine: Machine) -> tuple[list[Check], ModelCard | None]:
+    """Try everything that `serve` with these settings needs; return the model's card, too, if it has one."""
+    model, card = _model(settings)
+    checks = [*_packages(), *_torch(machine), _device(settings), *_encoders(machine)]
+    return [*checks, _data_dir(settings), _port(settings), model], card
+
+
+def _packages() -> Iterator[Check]:
+    try:
+        wanted = [Requirement(line) for line in requires(PACKAGE) or ()]
+    except PackageNotFoundError:
+        yield Check(
+            name="packages", verdict="note", found="not installed as a package", remedy="pip install -e ."
+        )
+        return
+    needed = [need for need in wanted if need.marker is None or need.marker.evaluate({"extra": ""})]
+    missing = [str(need) for need in needed if not _installed(need)]
+    if missing:
+        line = "pip install " + " ".join(f"'{need}'" for need in missing)
+        yield Check(name="packages", verdict="broken", found=f"missing: {', '.join(missing)}", remedy=line)
+    else:
+        yield Check(name="packages", verdict="ok", found=f"all {len(needed)} are installed")
+    yield from _extras(wanted)
+
+
+def _extras(wanted: list[Requirement]) -> Iterator[Check]:
+    """Look for the optional packages: each extra is what some feature asks for by name."""
+    extras = {name for need in wanted for name in _extras_of(need)} - {"dev"}
+    for extra in sorted(extras):
+        missing = [need.name for need in wanted if extra in _extras_of(need) and not _installed(need)]
+        if missing:
+            found = f"optional, not installed: {', '.join(missing)}"
+            line = f"pip install '{PACKAGE}[{extra}]'"
+            yield Check(name=f"extra {extra}", verdict="note", found=found, remedy=line)
+        else:
+            yield Check(name=f"extra {extra}", verdict="ok", found="installed")
+
+
+def _extras_of(need: Requirement) -> set[str]:
+    """Return the extra that asks for it, as its marker is written."""
+    return set(re.findall(r'extra == "([^"]+)"', str(need.marker or "")))
+
+
+def _installed(need: Requirement) -> bool:
+    try:
+        return need.specifier.contains(version(need.name), prereleases=True)
+    except PackageNotFoundError:
+        return False
+
+
+def _torch(machine: Machine) -> Iterator[Check]:
+    if machine.has_nvidia_driver and machine.torch_cuda is None:
+        yield Check(
+            name="torch",
+            verdict="note",
+            found=f"this machine has an NVIDIA driver, and torch {machine.torch} is built without CUDA",
+            remedy="pip install --force-reinstall torch",
+        )
+
+
+def _device(settings: Settings) -> Check:
+    from vitascope.engine.load import pick_device
+
+    try:
+        return Check(name="device", verdict="ok", found=f"{settings.device}: {pick_device(settings.device)}")
+    except VitascopeError as error:
+        return Check(name="device", verdict="broken", found=error.message)
+
+
+def _encoders(machine: Machine) -> Iterator[Check]:
+    for name in ENCODERS:
+        if name in machine.encoders:
+            yield Check(name=f"encoder {name}", verdict="ok", found="PyAV has it")
+        else:
+            line = "pip install --force-reinstall av"
+            yield Check(name=f"encoder {name}", verdict="broken", found="PyAV lacks it", remedy=line)
+
+
+def _data_dir(settings: Settings) -> Check:
+    """Write where the data folder is or will be; nothing stays."""
+    try:
+        with tempfile.TemporaryFile(dir=nearest_folder(settings.data_dir)):
+            return Check(name="data folder", verdict="ok", found=f"{settings.data_dir} can be written")
+    except OSError as error:
+        found = f"{settings.data_dir} cannot be written: {error.strerror}"
+        return Check(name="data folder", verdict="broken", found=found, remedy="choose another: --data-dir")
+
+
+def _port(settings: Settings) -> Check:
+    place = f"{settings.host}:{settings.port}"
+    try:
+        settings.check_exposure()
+        family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+        with socket.create_server((settings.host, settings.port), family=family):
+            return Check(name="address", verdict="ok", found=f"{place} is free")
+    except VitascopeError as error:
+        return Check(name="address", verdict="broken", found=error.message)
+    except OSError as error:
+        found = f"{place} cannot be used: {error.strerror}"
+        return Check(name="address", verdict="broken", found=found, remedy="choose another: --port")
+
+
+def _model(settings: Settings) -> tuple[Check, ModelCard | None]:
+    """Read the model's card; a hub model that is not here yet is no fault, `serve` downloads it."""
+    from vitascope.engine.load import describe_model
+
+    try:
+        card = describe_model(
+            settings.model_path,
+            revision=settings.model_revision,
+            cache_dir=settings.model_cache_dir,
+            offline=True,
+        )
+    except CheckpointError as error:
+        if _may_be_downloaded(settings):
+            found = f"{settings.model_path} is not here; `serve` downloads it if the hub has it"
+            return Check(name="model", verdict="note", found=found), None
+        return Check(name="model", verdict="broken", found=error.message), None
+    except VitascopeError as error:
+        return Check(name="model", verdict="broken", found=error.message), None
+    size = sum(card.components.values()) / 1e6
+    return Check(name="model", verdict="ok", found=f"{card.name} ({card.family}), {size:,.1f} MB"), card
+
+
+def _may_be_downloaded(settings: Settings) -> bool:
+    from vitascope.engine.load import is_hub_id
+
+    path = settings.model_path
+    return is_hub_id(path) and not settings.offline and not Path(path).expanduser().is_dir()

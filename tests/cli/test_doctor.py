@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import socket
+from dataclasses import replace
+from importlib.metadata import PackageNotFoundError
+
+import pytest
+
+from vitascope.cli import checks
+from vitascope.cli.checks import check_all
+from vitascope.cli.estimates import PUBLISHED, fits
+from vitascope.cli.machine import Device, Machine, look, nearest_folder, usable_memory_bytes
+from vitascope.config import Settings
+
+MACHINE = Machine(
+    python="3.11", torch="2.9", torch_cuda=None, has_nvidia_driver=False, cores=2, machine_cores=4,
+    memory_bytes=8 * 10**9, devices=(), disk_free_bytes=10**9, encoders=("libx264", "aac"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return Settings(data_dir=tmp_path / "data", port=0)
+
+
+def verdicts(settings, machine=MACHINE):
+    return {check.name: check for check in check_all(settings, machine)[0]}
+
+
+def test_a_machine_that_can_serve_is_told_so_with_status_0_and_nothing_is_left(vitascope, tmp_path):
+    ran = vitascope("doctor", "--data-dir", tmp_path / "new" / "data", "--port", 0)
+    assert (ran.status, ran.err) == (0, "")
+    assert "broken" not in ran.out
+    assert "model: vitascope-tiny" in ran.out
+    assert "estimated, not measured" in ran.out
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_scripts_get_all_of_it_as_json(vitascope, tmp_path):
+    ran = vitascope("doctor", "--data-dir", tmp_path, "--port", 0, "--json")
+    told = json.loads(ran.out)
+    assert {check["verdict"] for check in told["checks"]} <= {"ok", "note"}
+    assert told["model"]["name"] == "vitascope-tiny"
+    assert told["machine"]["memory_bytes"] > 10**8
+    assert [fit["model"] for fit in told["estimates"]] == [model.name for model in PUBLISHED]
+
+
+def test_a_port_in_use_is_broken_with_status_1(vitascope, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ran = vitascope("doctor", "--data-dir", tmp_path, "--port", port)
+    assert ran.status == 1
+    assert f"broken address: 127.0.0.1:{port} cannot be used: Address already in use" in ran.out
+    assert "choose another: --port" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "found"),
+    [
+        ({"data_dir": "/proc/nowhere"}, "data folder", "cannot be written"),
+        ({"host": "0.0.0.0"}, "address", "no API key is set"),
+        ({"model_path": "no such folder"}, "model", "There is no folder 'no such folder'"),
+        ({"model_path": "owner/name", "offline": True}, "model", "owner/name"),
+        ({"device": "cuda:99"}, "device", "this machine has"),
+    ],
+)
+def test_what_serve_would_refuse_is_broken(settings, change, name, found):
+    check = verdicts(Settings(**settings.model_dump() | change))[name]
+    assert check.verdict == "broken"
+    assert found in check.found
+
+
+def test_a_folder_that_is_no_model_is_broken(settings, tmp_path):
+    assert verdicts(settings.model_copy(update={"model_path": str(tmp_path)}))["model"].verdict == "broken"
+
+
+def test_a_hub_model_that_is_not_here_yet_is_no_fault(settings, tmp_path):
+    check = verdicts(settings.model_copy(update={"model_path": "owner/name", "model_cache_dir": tmp_path}))[
+        "model"
+    ]
+    assert (check.verdict, check.found.startswith("owner/name is not here")) == ("note", True)
+
+
+def test_a_missing_encoder_is_broken(settings):
+    found = verdicts(settings, replace(MACHINE, encoders=("aac",)))
+    assert (found["encoder libx264"].verdict, found["encoder aac"].verdict) == ("broken", "ok")
+
+
+def test_a_torch_without_cuda_beside_an_nvidia_driver_is_told(settings):
+    check = verdicts(settings, replace(MACHINE, has_nvidia_driver=True))["torch"]
+    assert (check.verdict, check.remedy) == ("note", "pip install --force-reinstall torch")
+    assert "torch" not in verdicts(settings, replace(MACHINE, has_nvidia_driver=True, torch_cuda="12.8"))
+
+
+def test_missing_packages_and_extras_come_with_their_pip_line(settings, monkeypatch):
+    wanted = [
+        "numpy>=2", "numpy>=99", "surely-not-there>=1", "also-missing>=1; extra == 'cluster'",
+        "pytest; extra == 'dev'", "numpy; extra == 'numbers'",
+    ]  # fmt: skip
+    monkeypatch.setattr(checks, "requires", lambda _: wanted)
+    found = verdicts(settings)
+    assert found["packages"].verdict == "broken"
+    assert found["packages"].remedy == "pip install 'numpy>=99' 'surely-not-there>=1'"
+    assert (found["extra cluster"].verdict, found["extra cluster"].remedy) == (
+        "note", "pip install 'vitascope[cluster]'",
+    )  # fmt: skip
+    assert found["extra numbers"].verdict == "ok"
+    assert "extra dev" not in found
+
+
+def test_a_source_tree_that_is_not_installed_is_only_noted(settings, monkeypatch):
+    def not_there(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(checks, "requires", not_there)
+    assert verdicts(settings)["packages"].verdict == "note"
+
+
+def test_a_model_fits_if_its_weights_and_a_quarter_more_do():
+    wan = PUBLISHED[0]  # 1.4 + 5.7 billion weights, and a VAE of 0.13 in float32
+    assert wan.needs_bytes(2) == pytest.approx((7.1 * 2 + 0.13 * 4) * 1.25e9)
+    needs = wan.needs_bytes(2)
+    assert [fits(room, 2)[0].fits for room in (needs - 1, needs)] == [False, True]
+
+
+def test_the_largest_accelerator_is_what_a_model_may_fill(vitascope, tmp_path, monkeypatch):
+    devices = (Device(name="small", memory_bytes=10**9), Device(name="large", memory_bytes=80 * 10**9))
+    monkeypatch.setattr("vitascope.cli.doctor.look", lambda _: replace(MACHINE, devices=devices))
+    ran = vitascope("doctor", "--data-dir", tmp_path, "--port", 0)
+    assert "2 bytes a weight, 80 GB of memory" in ran.out
+    assert "large, 80 GB" in ran.out
+
+
+def test_the_memory_of_a_container_bounds_the_machines(tmp_path, monkeypatch):
+    limit = tmp_path / "memory.max"
+    monkeypatch.setattr("vitascope.cli.machine.MEMORY_LIMIT", limit)
+    whole = usable_memory_bytes()
+    limit.write_text("max\n")
+    assert usable_memory_bytes() == whole
+    limit.write_text("1000000\n")
+    assert usable_memory_bytes() == 1_000_000
+
+
+def test_the_disk_is_looked_at_where_the_data_will_be(tmp_path):
+    assert nearest_folder(tmp_path / "a" / "b") == tmp_path
+    assert look(tmp_path / "a").disk_free_bytes > 0
