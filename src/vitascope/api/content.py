@@ -47,13 +47,13 @@ async def file_response(
     )  # a missing file must be known before the status is sent
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.media_type)
-    return StreamingResponse(_stream(artifacts, file.key, span), status, headers, file.media_type)
+    return StreamingResponse(read_chunks(artifacts, file.key, span), status, headers, file.media_type)
 
 
 async def whole_file(artifacts: Artifacts, file: StoredFile, headers: Mapping[str, str]) -> Response:
     """Answer with all of a stored file and these headers. Raises `NotFound` if it is gone."""
     await asyncio.to_thread(artifacts.size, file.key)  # before the status is sent
-    everything = _stream(artifacts, file.key, range(file.size_bytes))
+    everything = read_chunks(artifacts, file.key, range(file.size_bytes))
     length = {"content-length": str(file.size_bytes)}
     return StreamingResponse(everything, 200, {**headers, **length}, file.media_type)
 
@@ -81,7 +81,8 @@ def _unsatisfiable(size: int) -> Response:
     return JSONResponse(content, 416, {"content-range": f"bytes */{size}"})
 
 
-async def _stream(artifacts: Artifacts, key: str, span: range) -> AsyncIterator[bytes]:
+async def read_chunks(artifacts: Artifacts, key: str, span: range) -> AsyncIterator[bytes]:
+    """Yield the bytes of a part of a stored file. Raises `NotFound`."""
     file = await asyncio.to_thread(artifacts.open, key)
     try:
         await asyncio.to_thread(file.seek, span.start)

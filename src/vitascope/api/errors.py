@@ -43,9 +43,15 @@ class ErrorEnvelope(BaseModel):
     error: ErrorDetail
 
 
-def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+class Detail(BaseModel):
+    """The same, where clients read only a sentence."""
+
+    detail: str
+
+
+def refusals(*statuses: int, model: type[BaseModel] = ErrorEnvelope) -> dict[int | str, dict[str, Any]]:
     """Document the refusals that a route may answer."""
-    return {s: {"model": ErrorEnvelope, "description": HTTPStatus(s).phrase} for s in statuses}
+    return {s: {"model": model, "description": HTTPStatus(s).phrase} for s in statuses}
 
 
 def body(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:

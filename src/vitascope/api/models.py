@@ -11,8 +11,14 @@ from vitascope.api.errors import refusals
 from vitascope.api.services import Services
 from vitascope.card import ModelCard
 from vitascope.errors import ModelNotFound
+from vitascope.request import Task
 
 OWNER = "vitascope"
+ABILITIES: dict[Task, str] = {  # Xinference's names of what a video model can do
+    "t2v": "text2video",
+    "i2v": "image2video",
+    "flf2v": "firstlastframe2video",
+}
 
 
 def router(services: Services, *, created: int) -> APIRouter:
@@ -53,6 +59,9 @@ def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
         "owned_by": OWNER,
         "root": card.name,
         "model_type": "video",
+        "model_name": card.name,
+        "model_engine": OWNER,
+        "model_ability": [ABILITIES[task] for task in card.tasks],
         "family": card.family,
         "tasks": list(card.tasks),
         "defaults": asdict(card.defaults),

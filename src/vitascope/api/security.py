@@ -17,7 +17,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vitascope.errors import Forbidden, RequestTooLarge, Unauthorized
 
-OPEN_PATHS = frozenset({"/live", "/health"})  # probes hold no key; both say nothing that is worth one
+# Probes hold no key, and Xinference's client asks whether it needs one; none says anything worth a key.
+OPEN_PATHS = frozenset({"/live", "/health", "/v1/cluster/auth"})
 READING_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 REQUESTS = frozenset({"http", "websocket"})
 MAX_LENGTH_DIGITS = 18

@@ -58,6 +58,9 @@ class Scheduling(Protocol):
 class Inputs(Protocol):
     """What the api asks of the keeper of pictures; blocking."""
 
+    def measure(self, data: bytes, *, param: str) -> tuple[int, int]:
+        """Return a picture's width and height as it would be shown. Raises `InvalidMedia`."""
+
     def keep(self, data: bytes, *, width: int, height: int, resize_mode: str, param: str) -> str:
         """Check, decode, fit to the size and store a picture; return its key. Raises `InvalidMedia`."""
 

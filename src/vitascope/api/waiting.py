@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
@@ -24,7 +25,7 @@ class Waiting(Response):
     """Waits until all jobs have succeeded, then sends what `answer` makes of them.
 
     Raises the first failure of a job instead. A cancelled job raises `cancelled`. However it ends, jobs that
-    are still waited for are cancelled and deleted.
+    are still waited for are cancelled and deleted, and then `around` is left.
     """
 
     def __init__(
@@ -34,21 +35,24 @@ class Waiting(Response):
         answer: Answer,
         *,
         cancelled: type[Cancelled] = Cancelled,
+        around: AbstractContextManager[object] | None = None,
     ) -> None:
         super().__init__()
         self._services = services
         self._ids = [job.id for job in jobs]
         self._answer = answer
         self._cancelled = cancelled
+        self._around = around or nullcontext()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        try:
-            response = await self._answer(await self._all_done(receive))
-            await response(scope, receive, send)
-        finally:
-            await self._services.off_loop(let_go, self._services, self._ids)
-            self._services.scheduling.wake()
+        with self._around:
+            try:
+                response = await self._answer(await self._all_done(receive))
+                await response(scope, receive, send)
+            finally:
+                await self._services.off_loop(let_go, self._services, self._ids)
+                self._services.scheduling.wake()
 
     async def _all_done(self, receive: Receive) -> list[Job]:
         waits = [asyncio.create_task(self._done(job_id)) for job_id in self._ids]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -38,6 +40,16 @@ class Pictures:
     artifacts: Artifacts
     max_pixels: int
 
+    def measure(self, data: bytes, *, param: str | None = None) -> tuple[int, int]:
+        """Return a picture's width and height as it would be shown.
+
+        Raises:
+            InvalidMedia: with `param` as the field to blame.
+
+        """
+        with _blaming(param):
+            return decode(data, self.max_pixels).size
+
     def keep(
         self, data: bytes, *, width: int, height: int, resize_mode: str = "error", param: str | None = None
     ) -> str:
@@ -47,12 +59,18 @@ class Pictures:
             InvalidMedia: with `param` as the field to blame.
 
         """
-        try:
+        with _blaming(param):
             picture = fit(decode(data, self.max_pixels), width, height, resize_mode)
-        except InvalidMedia as error:
-            error.param = param
-            raise
         return self.artifacts.put_content(_to_png(picture), "png")
+
+
+@contextmanager
+def _blaming(param: str | None) -> Iterator[None]:
+    try:
+        yield
+    except InvalidMedia as error:
+        error.param = param
+        raise
 
 
 def decode(data: bytes, max_pixels: int) -> Image.Image:

@@ -1,0 +1,287 @@
+"""The Xinference dialect: `/v1/video/generations` as its client speaks it, with progress and abort.
+
+Its calls wait for their clips. `/v1/models` is in `models.py`, in both dialects' words at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from vitascope.api.base64_json import base64_json
+from vitascope.api.calls import Call, Calls
+from vitascope.api.errors import Detail, ErrorEnvelope, refusals
+from vitascope.api.intake import read_body
+from vitascope.api.services import Services
+from vitascope.api.submission import submit_waited_for
+from vitascope.api.values import INTEGER
+from vitascope.api.views import View, find
+from vitascope.api.waiting import Waiting
+from vitascope.api.xinference_body import named_card, read_order
+from vitascope.errors import Aborted, ModelNotFound, NotFound, UnknownField
+from vitascope.jobs.job import Job
+from vitascope.wire import StoredFile
+
+NO_PICTURE: dict[str, str] = {}
+ONE_PICTURE = {"image": "input_reference"}
+TWO_PICTURES = {"first_frame": "input_reference", "last_frame": "last_frame_reference"}
+WAITED = refusals(400, 401, 404, 409, 413, 415, 429, 500, 503, model=Detail)
+EXAMPLE = {
+    "model": "vitascope-tiny",
+    "prompt": "a red circle moving right on a blue background",
+    "n": 1,
+    "kwargs": '{"num_inference_steps": 10, "seed": 1}',
+}
+
+
+class Clip(BaseModel):
+    """One clip, as an MP4 in base64 or as a URL on this server."""
+
+    url: str | None
+    b64_json: str | None
+
+
+class Clips(BaseModel):
+    """What a call answers."""
+
+    created: int
+    data: list[Clip]
+    warnings: list[str] | None = Field(None, description="What had no effect; absent if there is nothing.")
+
+
+class CallProgress(BaseModel):
+    """How far a call is, over all of its clips."""
+
+    progress: float = Field(ge=0, le=1)
+    elapsed_seconds: float
+    eta_seconds: float | None
+
+
+class AbortAnswer(BaseModel):
+    """DONE: its clips are being stopped. NO_OP: it had ended. NOT_FOUND: nobody knows it."""
+
+    msg: Literal["DONE", "NOT_FOUND", "NO_OP"]
+
+
+class AuthAnswer(BaseModel):
+    """Whether a key is needed."""
+
+    auth: bool
+
+
+class Xinference:
+    """The dialect's routes."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._calls = Calls()
+
+    def router(self) -> APIRouter:
+        """Make the routes, documented."""
+        routes = APIRouter(tags=["Xinference"])
+        generations = "/v1/video/generations"
+        for path, call, pictures in (
+            (generations, self.text_to_video, NO_PICTURE),
+            (f"{generations}/image", self.image_to_video, ONE_PICTURE),
+            (f"{generations}/flf", self.flf_to_video, TWO_PICTURES),
+        ):
+            extra = {"requestBody": _body_schema(pictures)}
+            routes.add_api_route(
+                path, call, methods=["POST"], response_model=Clips, responses=WAITED, openapi_extra=extra
+            )
+        routes.add_api_route(
+            "/v1/requests/{request_id}/progress",
+            self.progress,
+            methods=["GET"],
+            response_model=CallProgress,
+            responses=refusals(401, 404, model=Detail),
+        )
+        routes.add_api_route(
+            "/v1/models/{model_uid}/requests/{request_id}/abort",
+            self.abort,
+            methods=["POST"],
+            response_model=AbortAnswer,
+            responses=refusals(400, 401, 413, 415, 503, model=ErrorEnvelope),
+            openapi_extra={"requestBody": _ABORT_BODY},
+        )
+        routes.add_api_route("/v1/cluster/auth", self.auth, methods=["GET"], response_model=AuthAnswer)
+        return routes
+
+    async def text_to_video(self, request: Request) -> Response:
+        """Make clips from a prompt and wait for them; leaving cancels them."""
+        return await self._generate(request, NO_PICTURE)
+
+    async def image_to_video(self, request: Request) -> Response:
+        """Make clips that begin with a picture and wait for them; leaving cancels them."""
+        return await self._generate(request, ONE_PICTURE)
+
+    async def flf_to_video(self, request: Request) -> Response:
+        """Make clips between two pictures and wait for them; leaving cancels them."""
+        return await self._generate(request, TWO_PICTURES)
+
+    async def progress(self, request_id: str) -> CallProgress:
+        """Tell how far a call is, by the `request_id` in its `kwargs`."""
+        call = self._calls.find(request_id)
+        if call is None:
+            raise NotFound(f"There is no request {request_id[:80]!r}.")
+        eta_s = None
+        if call.took_s is None:
+            eta_s = await self._services.off_loop(_look, self._services, call)
+        elapsed_s = self._calls.elapsed_s(call)
+        return CallProgress(progress=call.progress, elapsed_seconds=elapsed_s, eta_seconds=eta_s)
+
+    async def abort(self, request: Request, model_uid: str, request_id: str) -> AbortAnswer:
+        """Stop a call by the `request_id` in its `kwargs`: its clips are cancelled at their next step."""
+        await self._check_abort(request)
+        call = self._calls.find(request_id)
+        if call is None or not self._is(call, model_uid):
+            return AbortAnswer(msg="NOT_FOUND")
+        if call.took_s is not None or call.progress == 1:
+            return AbortAnswer(msg="NO_OP")
+        await self._stop(call)
+        return AbortAnswer(msg="DONE")
+
+    async def auth(self) -> AuthAnswer:
+        """Tell whether a key is needed; needs none itself."""
+        return AuthAnswer(auth=self._services.settings.api_key is not None)
+
+    async def _generate(self, request: Request, pictures: Mapping[str, str]) -> Response:
+        services = self._services
+        body = await read_body(request, max_bytes=services.settings.max_body_bytes)
+        order = await asyncio.to_thread(read_order, services, body, pictures)
+        base = str(request.base_url) if order.by_url else None
+        with ExitStack() as until_answered:
+            call = until_answered.enter_context(self._calls.running(order.request_id, order.card.name))
+            jobs = await submit_waited_for(services, order.reading, order.card, count=order.count)
+            call.job_ids = [job.id for job in jobs]
+            if call.aborted:  # while its pictures were kept
+                await self._stop(call)
+
+            async def answer(done: Sequence[Job]) -> Response:
+                call.progress = 1.0
+                return await (self._urls(done, base) if base else self._base64(done))
+
+            around = until_answered.pop_all()
+            return Waiting(services, jobs, answer, cancelled=Aborted, around=around)
+
+    async def _stop(self, call: Call) -> None:
+        call.aborted = True
+        await self._services.off_loop(_cancel, self._services, call.job_ids)
+        self._services.scheduling.wake()
+
+    async def _check_abort(self, request: Request) -> None:
+        body = await read_body(request, max_bytes=self._services.settings.max_body_bytes)
+        for name, value in body.fields.items():
+            if name != "block_duration":
+                raise UnknownField(f"Unknown parameter: '{name[:80]}'; did you mean 'block_duration'?")
+            INTEGER.read(name, value)
+
+    def _is(self, call: Call, model_uid: str) -> bool:
+        try:
+            return named_card(self._services, model_uid).name == call.model
+        except ModelNotFound:
+            return False
+
+    async def _urls(self, jobs: Sequence[Job], base: str) -> Response:
+        for job in jobs:
+            await self._services.off_loop(self._services.store.keep, job.id, time.time())
+        clips = [{"url": f"{base}v1/videos/{job.id}/content", "b64_json": None} for job in jobs]
+        return JSONResponse({"created": int(time.time()), "data": clips, **_warnings(jobs)})
+
+    async def _base64(self, jobs: Sequence[Job]) -> Response:
+        return await base64_json(self._services.artifacts, list(_parts(jobs)))
+
+
+def _parts(jobs: Sequence[Job]) -> Iterator[bytes | StoredFile]:
+    """Write the answer with each file where its base64 goes."""
+    yield b'{"created":%d,"data":[' % int(time.time())
+    for i, job in enumerate(jobs):
+        file = job.file("video")
+        assert file is not None, "a job succeeds with its video"
+        yield b'%s{"url":null,"b64_json":"' % (b"," if i else b"")
+        yield file
+        yield b'"}'
+    rest = "".join(f",{json.dumps(key)}:{json.dumps(value)}" for key, value in _warnings(jobs).items())
+    yield b"]" + rest.encode() + b"}"
+
+
+def _warnings(jobs: Sequence[Job]) -> dict[str, list[str]]:
+    warnings = list(dict.fromkeys(warning for job in jobs for warning in job.warnings))
+    return {"warnings": warnings} if warnings else {}
+
+
+def _look(services: Services, call: Call) -> float | None:
+    """Note how far a call is; return the seconds until its last clip is done, or None. Blocking."""
+    views: list[View] = []
+    for job_id in call.job_ids:
+        try:
+            views.append(find(services, job_id))
+        except NotFound:  # it ended just now, or somebody deletes it
+            return None
+    if not views:
+        return None
+    call.progress = max(call.progress, sum(view.job.tally.percent for view in views) / len(views) / 100)
+    etas = [0.0 if view.job.finished_at is not None else view.eta_s for view in views]
+    return None if None in etas else max(eta for eta in etas if eta is not None)
+
+
+def _cancel(services: Services, job_ids: Sequence[str]) -> None:
+    for job_id in job_ids:
+        try:
+            services.store.request_cancel(job_id, time.time())
+        except NotFound:
+            continue
+
+
+_ABORT_BODY: dict[str, Any] = {
+    "required": False,
+    "content": {
+        "application/json": {
+            "schema": {
+                "type": "object",
+                "additionalProperties": False,
+                "properties": {
+                    "block_duration": {
+                        "type": "integer",
+                        "description": "No effect here: an abort acts at once and blocks no later call.",
+                    }
+                },
+            }
+        }
+    },
+}
+
+
+def _body_schema(pictures: Mapping[str, str]) -> dict[str, Any]:
+    properties: dict[str, Any] = {
+        "model": {
+            "type": "string",
+            "description": "A served model or an alias; the default one if left out.",
+        },
+        "prompt": {
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}]
+        },
+        "negative_prompt": {"type": "string"},
+        "n": {
+            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 10}, {"type": "string"}],
+            "description": "Clips to make, with the seeds s, s + 1...; 1 if left out.",
+        },
+        "kwargs": {
+            "anyOf": [{"type": "string"}, {"type": "object"}],
+            "description": "JSON: `request_id`, `response_format` (b64_json or url), `seed` (-1: random), "
+            "`max_area` (with pictures), and every field of `/v1/videos`.",
+        },
+    }
+    properties |= {name: {"type": "string", "format": "binary"} for name in pictures}
+    schema = {"type": "object", "required": ["prompt", *pictures], "properties": properties}
+    kind = "multipart/form-data" if pictures else "application/json"
+    content: dict[str, Any] = {"schema": schema}
+    return {"required": True, "content": {kind: content if pictures else {**content, "example": EXAMPLE}}}
