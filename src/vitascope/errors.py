@@ -46,6 +46,13 @@ class UnknownModel(InvalidRequest):
     code = "model_not_found"
 
 
+class Malformed(InvalidRequest):
+    """A body that breaks its dialect's own rules, whatever the model."""
+
+    code = "malformed"
+    status = 422
+
+
 class InvalidMedia(InvalidRequest):
     """An uploaded or fetched picture that cannot be used."""
 

@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import docs, errors, models, openai, probes, vllm_omni, xinference
+from vitascope.api import docs, errors, models, multi_gpu, openai, probes, vllm_omni
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -51,7 +51,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.include_router(openai.OpenAIVideos(services).router())
     app.include_router(vllm_omni.VllmOmni(services).router())
-    app.include_router(xinference.Xinference(services).router())
+    app.include_router(multi_gpu.MultiGpu(services).router())
     app.include_router(models.router(services, created=int(time.time())))
     app.include_router(probes.router(services))
     app.include_router(docs.router())
@@ -86,14 +86,15 @@ def _guard(app: FastAPI, services: Services) -> None:
 
 
 def _describe(app: FastAPI, *, keyed: bool) -> None:
-    """Correct the generated OpenAPI document: no route answers 422, and a key may be needed."""
+    """Correct the generated OpenAPI document: FastAPI's own 422 is never answered; a key may be needed."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         document = generate()
         for path in document["paths"].values():
             for operation in path.values():
-                operation["responses"].pop("422", None)
+                if "HTTPValidationError" in str(operation["responses"].get("422")):
+                    del operation["responses"]["422"]
         schemas = document.get("components", {}).get("schemas", {})
         for name in ("HTTPValidationError", "ValidationError"):
             schemas.pop(name, None)

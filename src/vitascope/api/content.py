@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from vitascope.api.errors import body
+from vitascope.api.errors import body, in_words_of
 from vitascope.media.artifacts import Artifacts
 from vitascope.wire import StoredFile
 
@@ -36,7 +36,7 @@ async def file_response(
         return Response(status_code=304, headers=headers)
     wanted = _wanted_range(request, etag, file.size_bytes)
     if wanted is not None and not wanted:
-        return _unsatisfiable(file.size_bytes)
+        return _unsatisfiable(request.url.path, file.size_bytes)
     span = wanted or range(file.size_bytes)
     headers["content-length"] = str(len(span))
     if wanted is not None:
@@ -76,9 +76,9 @@ def _wanted_range(request: Request, etag: str, size: int) -> range | None:
     return range(int(first), stop)
 
 
-def _unsatisfiable(size: int) -> Response:
+def _unsatisfiable(path: str, size: int) -> Response:
     content = body(f"The file has {size} bytes; the range lies beyond them.", status=416, param="range")
-    return JSONResponse(content, 416, {"content-range": f"bytes */{size}"})
+    return JSONResponse(in_words_of(path, content), 416, {"content-range": f"bytes */{size}"})
 
 
 async def read_chunks(artifacts: Artifacts, key: str, span: range) -> AsyncIterator[bytes]:

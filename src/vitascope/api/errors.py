@@ -22,7 +22,7 @@ from vitascope.errors import VitascopeError
 log = logging.getLogger("vitascope.api")
 
 # Where clients read a refusal's sentence as `detail`: alone, or beside the envelope where two dialects meet.
-DETAIL_ALONE = ("/v1/video/", "/v1/requests/", "/v1/cluster/", "/token")
+DETAIL_ALONE = ("/v1/video/", "/v1/requests/", "/v1/cluster/", "/token", "/video/", "/videos/")
 DETAIL_BESIDE = ("/v1/models",)
 UNFORESEEN = "The server had an error processing your request."
 POLICY_VIOLATION = 1008  # the WebSocket close code of a refusal
