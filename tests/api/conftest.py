@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import io
 import json
 import math
@@ -121,28 +122,31 @@ class House:
         self.store.progress(job_id, token, tally)
         return token
 
-    def finish(self, job_id: str, data: bytes = CLIP) -> None:
+    def finish(self, job_id: str, data: bytes = CLIP, **more: Any) -> None:
         self.start(job_id)
-        self.finish_running(job_id, data)
+        self.finish_running(job_id, data, **more)
 
-    def finish_running(self, job_id: str, data: bytes = CLIP) -> None:
+    def finish_running(
+        self, job_id: str, data: bytes = CLIP, stills: dict[str, tuple[str, bytes]] | None = None
+    ) -> None:
         token = self.store.get(job_id).claim.token
-        with self.artifacts.new_file("mp4") as pending:
-            pending.path.write_bytes(data)
-            stored = pending.commit()
-        file = StoredFile(
-            variant="video",
-            key=stored.key,
-            media_type="video/mp4",
-            size_bytes=stored.size_bytes,
-            sha256=stored.sha256,
-        )
-        stats = Stats(
+        made = {"video": ("video/mp4", data), **(stills or {})}
+        files = [self._store_file(variant, *content) for variant, content in made.items()]
+        cost = Stats(
             stage_s={"encode": 0.25, "denoise": 1.0, "decode": 0.5},
             peak_memory_bytes=2**21,
             num_inference_steps=4,
         )
-        self.store.succeed(job_id, token, [file], stats, time.time())
+        self.store.succeed(job_id, token, files, cost, time.time())
+
+    def _store_file(self, variant: str, media_type: str, data: bytes) -> StoredFile:
+        return StoredFile(
+            variant=variant,
+            key=self.artifacts.put(data, media_type.partition("/")[2]),
+            media_type=media_type,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
+        )
 
     def preview(self, job_id: str, image: bytes) -> None:
         self.scheduling.listeners[job_id](Preview(job_id=job_id, step=2, image=image))

@@ -116,11 +116,40 @@ def test_a_file_that_vanished_is_404_for_get_and_head(client, house, url, submit
 
 def test_the_variant_must_be_one_that_is_made(client, url, clip):
     assert client.get(url, params={"variant": "video"}).content == clip
-    for variant, said in [
-        ("thumbnail", "makes no thumbnail"),
-        ("spritesheet", "makes no"),
-        ("../x", "Supported"),
-    ]:
-        answer = client.get(url, params={"variant": variant})
-        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "variant")
-        assert said in answer.json()["error"]["message"]
+    answer = client.get(url, params={"variant": "../x"})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "variant")
+    assert "'video', 'thumbnail', 'spritesheet'" in answer.json()["error"]["message"]
+
+
+STILLS = [("thumbnail", "image/webp", "thumbnail.webp"), ("spritesheet", "image/jpeg", "spritesheet.jpg")]
+
+
+@pytest.mark.parametrize(("variant", "media_type", "file_name"), STILLS)
+def test_a_still_is_served_as_the_video_is(client, house, submitted, variant, media_type, file_name):
+    house.finish(submitted, stills={variant: (media_type, b"a still picture")})
+    url = f"/v1/videos/{submitted}/content?variant={variant}"
+    answer = client.get(url)
+    assert (answer.status_code, answer.content) == (200, b"a still picture")
+    assert answer.headers["content-type"] == media_type
+    assert answer.headers["content-disposition"] == f'attachment; filename="{submitted}-{file_name}"'
+    assert client.get(url, headers={"range": "bytes=2-6"}).content == b"still"
+    assert client.get(url, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+
+
+@pytest.mark.parametrize("variant", ["thumbnail", "spritesheet"])
+def test_a_video_without_stills_says_so(client, url, variant):
+    answer = client.get(url, params={"variant": variant})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    assert f"without a {variant}" in answer.json()["error"]["message"]
+
+
+def test_a_still_of_an_unfinished_video_is_not_ready(client, house, submitted):
+    answer = client.get(f"/v1/videos/{submitted}/content?variant=thumbnail")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_ready")
+
+
+def test_the_stills_go_with_their_video(client, house, submitted):
+    house.finish(submitted, stills={"thumbnail": ("image/webp", b"t"), "spritesheet": ("image/jpeg", b"s")})
+    assert len(list(house.artifacts.keys())) == 3
+    assert client.delete(f"/v1/videos/{submitted}").status_code == 200
+    assert list(house.artifacts.keys()) == []

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import queue
 import threading
 from dataclasses import replace
+from io import BytesIO
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from vitascope import wire
 from vitascope.engine.engine import Engine
@@ -18,6 +21,7 @@ from vitascope.media.video import read_video
 from vitascope.worker.loop import Loop
 
 NEVER_S = 1e9
+NUM_FILES = 3  # of a finished clip: video, thumbnail, spritesheet
 
 
 class Server:
@@ -115,6 +119,33 @@ def test_a_job_tells_every_step_and_its_file_is_there_when_it_says_so(serve, gen
     assert set(finished.stats.stage_s) == {"encode", "denoise", "decode", "finish"}
 
 
+def test_a_clip_comes_with_its_stills(serve, generate, artifacts):
+    server = serve()
+    server.command(generate())
+    files = server.until(wire.Finished)[0].files
+    assert [file.variant for file in files] == ["video", "thumbnail", "spritesheet"]
+    assert {file.key for file in files} == set(artifacts.keys())
+    for file, kind, size in zip(
+        files[1:], ("WEBP", "JPEG"), ((16, 16), (4 * 18 - 2, 2 * 18 - 2)), strict=True
+    ):
+        data = artifacts.path(file.key).read_bytes()
+        assert (len(data), hashlib.sha256(data).hexdigest()) == (file.size_bytes, file.sha256)
+        with Image.open(BytesIO(data)) as image:
+            assert (image.format, image.size) == (kind, size)
+            assert Image.MIME[kind] == file.media_type
+
+
+def test_a_still_that_cannot_be_kept_fails_the_job_and_leaves_nothing(serve, generate, artifacts):
+    def full(data: bytes, suffix: str) -> str:
+        raise OSError("No space left on device")
+
+    artifacts.put = full
+    server = serve()
+    server.command(generate())
+    server.until(wire.Failed)
+    assert list(artifacts.keys()) == []
+
+
 def test_a_cancel_is_obeyed_at_the_next_step_and_leaves_nothing(serve, generate, family, gate, artifacts):
     family.before_step = gate
     server = serve()
@@ -127,7 +158,7 @@ def test_a_cancel_is_obeyed_at_the_next_step_and_leaves_nothing(serve, generate,
     assert progress_of(before)[-1] == ("denoise", 1)
     server.command(generate("b"))
     server.until(wire.Finished, "b")
-    assert len(list(artifacts.keys())) == 1
+    assert len(list(artifacts.keys())) == NUM_FILES
 
 
 def test_a_cancel_of_an_old_claim_is_ignored(serve, generate, family, gate):

@@ -18,7 +18,7 @@ from vitascope.api.services import Services
 from vitascope.api.submission import served, submit
 from vitascope.api.video import DeletedVideo, Video, VideoList, status_of, video_of
 from vitascope.api.views import View, find, page
-from vitascope.errors import Expired, InvalidRequest, NotReady
+from vitascope.errors import Expired, InvalidRequest, NotFound, NotReady
 from vitascope.jobs.job import TERMINAL, Job, State
 from vitascope.jobs.store import Order
 from vitascope.wire import StoredFile
@@ -26,10 +26,11 @@ from vitascope.wire import StoredFile
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 POLLS_PER_JOB, MIN_POLL_MS, MAX_POLL_MS, UNKNOWN_POLL_MS = 20, 250, 10_000, 1000
 ORDERS: dict[str, Order] = {"asc": "asc", "desc": "desc"}
-VARIANTS = ("video", "thumbnail", "spritesheet")
+FILE_NAMES = {"video": "{}.mp4", "thumbnail": "{}-thumbnail.webp", "spritesheet": "{}-spritesheet.jpg"}
+_CONTENT: dict[str, Any] = {"video/mp4": {}, "image/webp": {}, "image/jpeg": {}}
 CONTENT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": {"video/mp4": {}}, "description": "The whole file."},
-    206: {"content": {"video/mp4": {}}, "description": "The range asked for."},
+    200: {"content": _CONTENT, "description": "The whole file."},
+    206: {"content": _CONTENT, "description": "The range asked for."},
     304: {"description": "The file is the one that `If-None-Match` names."},
     **refusals(400, 401, 404, 416),
 }
@@ -128,13 +129,16 @@ class OpenAIVideos:
         self,
         request: Request,
         video_id: str,
-        variant: Annotated[str, Query(description="video, the only one that is made.")] = "video",
+        variant: Annotated[
+            str, Query(description="video (MP4), thumbnail (WebP) or spritesheet (JPEG).")
+        ] = "video",
     ) -> Response:
-        """Download a video, whole or one range of it."""
+        """Download a video or one of its stills, whole or one range of it."""
         _check_variant(variant)
         job = (await self._find(video_id)).job
-        file = _finished_file(job)
-        return await file_response(request, self._services.artifacts, file, file_name=f"{job.id}.mp4")
+        file = _finished_file(job, variant)
+        name = FILE_NAMES[variant].format(job.id)
+        return await file_response(request, self._services.artifacts, file, file_name=name)
 
     async def events(
         self,
@@ -186,19 +190,19 @@ def _limit(given: str | None) -> int:
 
 
 def _check_variant(variant: str) -> None:
-    if variant not in VARIANTS:
-        known = ", ".join(map(repr, VARIANTS))
+    if variant not in FILE_NAMES:
+        known = ", ".join(map(repr, FILE_NAMES))
         raise InvalidRequest(
             f"Invalid value: {variant[:40]!r}. Supported values are: {known}.", param="variant"
         )
-    if variant != "video":
-        raise InvalidRequest(f"This server makes no {variant} yet; use variant=video.", param="variant")
 
 
-def _finished_file(job: Job) -> StoredFile:
-    file = job.file("video")
+def _finished_file(job: Job, variant: str) -> StoredFile:
+    file = job.file(variant)
     if file is not None and job.state is State.SUCCEEDED:
         return file
+    if job.state is State.SUCCEEDED:  # an earlier version of the server made it
+        raise NotFound(f"This video was made without a {variant}; use variant=video.", param="variant")
     if job.state is State.EXPIRED:
         raise Expired("The video has expired; its file was removed.", param="video_id")
     if status_of(job) == "failed":

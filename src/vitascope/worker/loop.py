@@ -207,15 +207,17 @@ class Loop:
             self._line.send(wire.Preview(job_id=task.job_id, step=step, image=to_webp(picture)))
 
     def _complete(self, task: Task, cost: events.Cost) -> None:
-        """Free the device; the file comes later, from a thread."""
+        """Free the device; the files come later, from a thread."""
         self._release(task)
         self._finishing[task.job_id] = task
         self._report(task, "finish", task.command.request.num_inference_steps)
         task.recording.end().add_done_callback(partial(self._recorded, task, cost, time.perf_counter()))
 
-    def _recorded(self, task: Task, cost: events.Cost, began: float, file: Future[StoredFile]) -> None:
+    def _recorded(
+        self, task: Task, cost: events.Cost, began: float, files: Future[tuple[StoredFile, ...]]
+    ) -> None:
         del self._finishing[task.job_id]
-        error = file.exception()
+        error = files.exception()
         if error is None:
             stage_s = cost.stage_s | {"finish": time.perf_counter() - began}
             steps = task.command.request.num_inference_steps
@@ -223,7 +225,7 @@ class Loop:
                 stage_s=stage_s, peak_memory_bytes=cost.peak_memory_bytes, num_inference_steps=steps
             )
             self._line.send(
-                wire.Finished(job_id=task.job_id, token=task.token, files=(file.result(),), stats=stats)
+                wire.Finished(job_id=task.job_id, token=task.token, files=files.result(), stats=stats)
             )
         elif isinstance(error, Abandoned):
             self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))

@@ -1,21 +1,25 @@
-"""One clip on its way to a file, beside the device: decoded frames go in, a stored file comes out."""
+"""One clip on its way to its files, beside the device: decoded frames go in, stored files come out."""
 
 from __future__ import annotations
 
+import hashlib
 import queue
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
+from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vitascope.card import ModelCard
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.provenance import describe
+from vitascope.media.stills import Stills
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk
 from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
 
 MEDIA_TYPE = "video/mp4"
+STILLS = {"thumbnail": ("webp", "image/webp"), "spritesheet": ("jpg", "image/jpeg")}
 
 
 class Abandoned(Exception):
@@ -46,7 +50,7 @@ class Recording:
         self._artifacts = artifacts
         self._threads = threads
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
-        self._file: Future[StoredFile] | None = None
+        self._file: Future[tuple[StoredFile, ...]] | None = None
         self._abandoned = False
 
     def add(self, chunk: Chunk) -> None:
@@ -54,8 +58,8 @@ class Recording:
         self._chunks.put(chunk)
         self._begin()
 
-    def end(self) -> Future[StoredFile]:
-        """Say that all frames are there; the future is done once the file is synced and renamed."""
+    def end(self) -> Future[tuple[StoredFile, ...]]:
+        """Say that all frames are there; the future is done once all files are synced and renamed."""
         self._chunks.put(None)
         return self._begin()
 
@@ -64,7 +68,7 @@ class Recording:
         self._abandoned = True
         self._chunks.put(None)
 
-    def _begin(self) -> Future[StoredFile]:
+    def _begin(self) -> Future[tuple[StoredFile, ...]]:
         if self._file is None:
             self._file = self._threads.submit(self._record)
         return self._file
@@ -76,7 +80,19 @@ class Recording:
         if self._abandoned:
             raise Abandoned
 
-    def _record(self) -> StoredFile:
+    def _record(self) -> tuple[StoredFile, ...]:
+        with ExitStack() as undo:
+            stills = Stills(self._clip.request.num_frames)
+            files = [self._encode(stills)]
+            undo.callback(self._artifacts.delete, files[0].key)
+            for variant, data in (("thumbnail", stills.thumbnail()), ("spritesheet", stills.spritesheet())):
+                files.append(self._keep(variant, data))
+                undo.callback(self._artifacts.delete, files[-1].key)
+            undo.pop_all()  # all are there
+        return tuple(files)
+
+    def _encode(self, stills: Stills) -> StoredFile:
+        """Write the video, and show every frame to `stills`."""
         request = self._clip.request
         with self._artifacts.new_file("mp4") as pending:
             chunks: Iterable[Chunk] = self._arriving()
@@ -95,6 +111,7 @@ class Recording:
             ) as writer:
                 for chunk in chunks:
                     writer.write(chunk.frames)
+                    stills.write(chunk.frames)
                 if sound is not None:
                     writer.write_audio(sound.samples)
             stored = pending.commit()
@@ -104,6 +121,16 @@ class Recording:
             media_type=MEDIA_TYPE,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
+        )
+
+    def _keep(self, variant: str, data: bytes) -> StoredFile:
+        suffix, media_type = STILLS[variant]
+        return StoredFile(
+            variant=variant,
+            key=self._artifacts.put(data, suffix),
+            media_type=media_type,
+            size_bytes=len(data),
+            sha256=hashlib.sha256(data).hexdigest(),
         )
 
 
