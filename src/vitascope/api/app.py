@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import docs, errors, models, multi_gpu, openai, probes, vllm_omni
+from vitascope.api import docs, errors, models, multi_gpu, openai, probes, vllm_omni, xinference
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -51,6 +51,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.include_router(openai.OpenAIVideos(services).router())
     app.include_router(vllm_omni.VllmOmni(services).router())
+    app.include_router(xinference.Xinference(services).router())
     app.include_router(multi_gpu.MultiGpu(services).router())
     app.include_router(models.router(services, created=int(time.time())))
     app.include_router(probes.router(services))
