@@ -9,10 +9,12 @@ import vitascope
 from vitascope.config import (
     BUNDLED_MODEL,
     LISTS,
+    AdapterSpec,
     Settings,
     idle_variables,
     load_settings,
     nearest,
+    parse_adapter,
     worker_environment,
 )
 from vitascope.errors import ConfigurationError
@@ -47,7 +49,8 @@ def test_a_variable_may_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(LISTS))
 def test_lists_are_separated_by_commas_in_a_variable(name):
-    assert getattr(load(environ={f"VITASCOPE_{name.upper()}": "a,b,"}), name) == ("a", "b")
+    values = getattr(load(environ={f"VITASCOPE_{name.upper()}": "a=1,b=2,"}), name)
+    assert values == ("a=1", "b=2")
 
 
 def test_an_unknown_key_in_the_file_is_named_with_the_nearest(tmp_path):
@@ -194,3 +197,28 @@ def test_config_alone_reads_the_environment():
             node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)
         }
         assert not names & {"environ", "getenv", "putenv"}, path
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "expert", "path", "weight"),
+    [
+        ("ink=a.safetensors", "ink", None, "a.safetensors", 1.0),
+        ("4-step=/x/y.safetensors:0.75", "4-step", None, "/x/y.safetensors", 0.75),
+        ("ink.high=a=b:c.safetensors:-2", "ink", "high", "a=b:c.safetensors", -2.0),
+        ("ink.low=folder", "ink", "low", "folder", 1.0),
+    ],
+)
+def test_an_adapter_is_a_name_a_path_and_maybe_a_weight_and_an_expert(text, name, expert, path, weight):
+    assert parse_adapter(text) == AdapterSpec(name=name, path=Path(path), weight=weight, expert=expert)
+    assert load({"lora": (text,)}).adapters == (parse_adapter(text),)
+
+
+@pytest.mark.parametrize("text", ["ink", "=a", "ink=", "a b=c", "ink.middle=a", "-ink=a"])
+def test_an_adapter_that_is_written_otherwise_is_refused(text):
+    with pytest.raises(ConfigurationError, match="write NAME=PATH or NAME=PATH:WEIGHT"):
+        load({"lora": (text,)})
+
+
+def test_two_adapters_of_one_name_are_refused():
+    with pytest.raises(ConfigurationError, match="lora 'ink' is given twice"):
+        load(environ={"VITASCOPE_LORA": "ink=a,ink=b"})

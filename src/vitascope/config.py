@@ -142,8 +142,9 @@ class Settings(BaseModel):
     @field_validator("lora")
     @classmethod
     def _readable(cls, lora: tuple[str, ...]) -> tuple[str, ...]:
-        for text in lora:
-            parse_adapter(text)
+        names = [(spec.name, spec.expert) for spec in map(parse_adapter, lora)]
+        for name, _ in {name for name in names if names.count(name) > 1}:
+            raise ConfigurationError(f"lora {name!r} is given twice; give each adapter a name of its own.")
         return lora
 
     @property

@@ -8,7 +8,7 @@ clip.save("circle.mp4")
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitascope.card import WISH_FIELDS, ModelCard, Wish, cache_warnings, prompt_warnings, resolve
-from vitascope.config import BUNDLED_MODEL, nearest
+from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
@@ -107,16 +107,18 @@ class Model:
         *,
         image: ImageInput | None = None,
         last_image: ImageInput | None = None,
+        loras: Mapping[str, float] | None = None,
         on_progress: OnProgress | None = None,
         **wishes: Any,
     ) -> Clip:
         """Make one clip.
 
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
-        (H, W, 3). Further keywords, each the model's native value unless given: `seed` (random), `height`,
-        `width`, `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
-        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`.
-        `on_progress` is called after each quantum of work.
+        (H, W, 3). `loras` are adapters that were given to `load`, each with its scale. Further keywords, each
+        the model's native value unless given: `seed` (random), `height`, `width`, `num_frames`, `seconds`,
+        `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`, `true_cfg_scale`, `flow_shift`,
+        `sample_solver`, `negative_prompt`, `max_sequence_length`. `on_progress` is called after each quantum
+        of work.
 
         Raises:
             UnknownField: a keyword that nobody knows.
@@ -129,7 +131,11 @@ class Model:
                 raise UnknownField(f"generate() has no {name!r}{nearest(name, _KEYWORDS)}", param=name)
         media = Media(_picture(image, "image"), _picture(last_image, "last_image"))
         wish = Wish(
-            prompt=prompt, first_frame=_key(media.first_frame), last_frame=_key(media.last_frame), **wishes
+            prompt=prompt,
+            first_frame=_key(media.first_frame),
+            last_frame=_key(media.last_frame),
+            loras=tuple((loras or {}).items()),
+            **wishes,
         )
         request = resolve(wish, self.card)
         chunks: list[Chunk] = []
@@ -175,6 +181,7 @@ def load(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnDownload | None = None,
+    loras: Mapping[str, str | Path] | None = None,
 ) -> Model:
     """Load a model: the bundled one, a diffusers folder, or a hub id (owner/name).
 
@@ -183,8 +190,11 @@ def load(
     `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the
     bytes that are here and all.
 
+    `loras` are adapters to lay beside the weights: files, or folders of one file, by the names that
+    `generate` chooses by; with two experts `name` is for both, `name.high` and `name.low` for one.
+
     Raises:
-        CheckpointError: there is no such model, or it cannot be used.
+        CheckpointError: there is no such model or adapter, or it cannot be used.
         ConfigurationError: a device or dtype that is not known or not there, or a revision of a folder.
 
     """
@@ -198,6 +208,7 @@ def load(
         cache_dir=cache_dir,
         offline=offline,
         on_download=on_download,
+        adapters=[parse_adapter(f"{name}={path}") for name, path in (loras or {}).items()],
     )
     return Model(Engine(family))
 

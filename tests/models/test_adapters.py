@@ -18,7 +18,7 @@ from vitascope.config import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
-from vitascope.errors import CheckpointError
+from vitascope.errors import CheckpointError, InvalidRequest
 from vitascope.models.family import Family
 from vitascope.request import GenerationRequest
 
@@ -378,3 +378,34 @@ def test_the_reference_saves_what_is_read_here(tmp_path: Path) -> None:
     family = load_family(tiny("wan21_t2v").folder, device="cpu")
     family.adapters.register(parse_adapter(f"saved={tmp_path}"))
     assert family.adapters.names == ("saved",)
+
+
+# ---- from Python and from the command line
+
+
+def test_the_library_offers_what_it_was_given_and_refuses_other_names(home: Path) -> None:
+    import vitascope
+
+    files = {"ink": home / "ink.safetensors", "oil": f"{home}/oil.safetensors:0.5"}
+    model = vitascope.load(tiny("wan21_t2v").folder, device="cpu", loras=files)
+    assert model.card.adapters == ("ink", "oil")
+    small = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2, "seed": 1}
+    clip = model.generate("a cat", loras={"ink": 0.5}, **small)
+    assert clip.request.loras == (("ink", 0.5),)
+    assert not torch.equal(clip.latents, model.generate("a cat", **small).latents)
+    with pytest.raises(InvalidRequest, match="'sepia' is not registered here; the adapters of"):
+        model.generate("a cat", loras={"sepia": 1.0}, **small)
+
+
+def test_the_command_line_adds_what_it_is_given_and_makes_the_clip_again(home: Path, tmp_path: Path) -> None:
+    from vitascope.cli.app import run
+    from vitascope.media.provenance import read_provenance
+
+    clip, folder = str(tmp_path / "c.mp4"), str(tiny("wan21_t2v").folder)
+    lora = ["--lora", f"ink={home}/ink.safetensors:0.5", "--model-path", folder, "--num-threads", "1"]
+    wishes = ["--prompt=cat", "--seed=1", "--height=32", "--width=32", "--num-frames=5"]
+    wishes += ["--num-inference-steps=2"]
+    assert run(["generate", *wishes, *lora, "--output-file-path", clip]) == 0
+    assert read_provenance(Path(clip)).request.loras == (("ink", 1.0),)
+    assert run(["reproduce", clip, *lora]) == 0
+    assert run(["reproduce", clip, *lora[2:]]) != 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from vitascope.api.loras import LORAS
 from vitascope.api.values import ANYTHING, ATTENTION_CACHE, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT, Kind
 
 
@@ -90,6 +91,9 @@ _READ = {
     "n": _read(INTEGER, "Clips to make; one request makes one."),
     "num_outputs_per_prompt": _read(INTEGER, "The same as `n`."),
     "task_type": _read(TEXT, "t2v, i2v or flf2v; must be what the given pictures make of the request."),
+    "lora": _read(
+        LORAS, 'Adapter to add, {"name": ..., "scale": ...}, or a list of them; the model lists its own.'
+    ),
     "resize_mode": _read(
         TEXT, "What to do with a picture of another size: error (the default), crop (cover and cut) or pad."
     ),
@@ -168,7 +172,6 @@ _REFUSED = {
     "timeline_guides": _refused("it takes a first and a last frame only"),
     "guide_files": _refused("it takes a first and a last frame only"),
     "characters": _refused("it knows no characters"),
-    "lora": _refused("adapters are not offered"),
     "diffusers_kwargs": _refused("give each setting as a field of its own"),
     "video_codec_options": _refused(_ENCODER),
 }
@@ -180,7 +183,7 @@ _PATHS = {
     "image_path": _path("upload the picture as input_reference"),
     "control_path": _path("it takes no control video"),
     "perf_dump_path": _path("timings are in stage_durations of the answer"),
-    "lora_path": _path("adapters are not offered"),
+    "lora_path": _path("choose one of the adapters that the model lists, by its name in lora"),
     "frame_interpolation_model_path": _path("frame interpolation is not offered"),
     "upscaling_model_path": _path("upscaling is not offered"),
 }

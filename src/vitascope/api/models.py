@@ -68,5 +68,6 @@ def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
         "rules": asdict(card.rules),
         "identity": card.identity,
         "components": card.components,
+        "adapters": list(card.adapters),
         "prompt_guide": asdict(card.prompt_guide) if card.prompt_guide else None,
     }

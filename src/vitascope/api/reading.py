@@ -92,7 +92,7 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
     _check_count(values)
     _check_task_type(values, first, last)
     return Reading(
-        wish=Wish(**wishes, seed=_seed(values)),
+        wish=Wish(**wishes, seed=_seed(values), loras=_loras(values)),
         first_frame=first,
         last_frame=last,
         resize_mode=_resize_mode(values),
@@ -163,6 +163,10 @@ def _seed(values: dict[str, Any]) -> int | None:
             raise InvalidRequest(f"seed lists {len(seed)} values; one request makes one clip.", param="seed")
         seed = seed[0]
     return None if seed is None else int(INTEGER.read("seed", seed))
+
+
+def _loras(values: dict[str, Any]) -> tuple[tuple[str, float], ...] | None:
+    return FIELDS["lora"].kind.read("lora", values["lora"]) if "lora" in values else None
 
 
 def _check_count(values: dict[str, Any]) -> None:

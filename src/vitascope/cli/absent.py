@@ -18,7 +18,9 @@ _BY_FEATURE = {
     "Quantising weights": "quantization transformer_quantization load_in_8bit load_in_4bit",
     "Compiling the model": "enable_torch_compile regional_compile enable_breakable_cuda_graph",
     "Choosing an attention backend": "attention_backend attention_backend_config attention_backend_override",
-    "Adapters": "lora_path lora_nickname lora_scale lora_alpha lora_merge_mode lora_weight_name",
+    "Adapters by another flag than --lora": (
+        "lora_path lora_nickname lora_scale lora_alpha lora_merge_mode lora_weight_name"
+    ),
     "Other guidance than classifier-free": "guidance_rescale cfg_normalization boundary_ratio",
     "Several clips in one run": "prompt_path prompt_file num_outputs_per_prompt num_videos_per_prompt",
     "Video as input": "video_path",

@@ -51,7 +51,7 @@ def generate(_source: Source, wishes: Wishes, pictures: Pictures, runtime: Runti
         model = runtime.load()
         loaded = time.perf_counter()
         bar.begin()
-        clip = model.generate(**wishes.given(), **inputs, on_progress=bar.update)
+        clip = model.generate(**wishes.given(), **inputs, loras=runtime.chosen(), on_progress=bar.update)
     for warning in clip.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     paths = output.write(clip)

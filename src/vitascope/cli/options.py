@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitascope.card import Wish, resolve
-from vitascope.config import Settings, available_cores, load_settings
+from vitascope.config import Settings, available_cores, load_settings, parse_adapter
 from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit, picture_key
 from vitascope.request import AttentionCache
@@ -45,6 +45,14 @@ class Runtime:
     model_revision: Annotated[str | None, _in("Model", "Branch, tag or commit of a hub model.")] = None
     model_cache_dir: Annotated[Path | None, _in("Model", "Where hub models are kept.")] = None
     offline: Annotated[bool | None, _in("Model", "Never ask the hub; use what was downloaded before.")] = None
+    lora: Annotated[
+        list[str] | None,
+        _in(
+            "Model",
+            "Adapter to add: NAME=PATH or NAME=PATH:SCALE; NAME.high=PATH and NAME.low=PATH for one of two "
+            "experts. May be repeated.",
+        ),
+    ] = None
     device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
     dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
     num_threads: Annotated[
@@ -55,7 +63,11 @@ class Runtime:
         """Merge the flags with the operator's environment."""
         flags = asdict(self)
         del flags["dtype"]
-        return load_settings(flags)
+        return load_settings(flags | {"lora": self.lora or None})
+
+    def chosen(self) -> dict[str, float]:
+        """Return the adapters given here, all of which are meant; their scales are part of what is loaded."""
+        return {parse_adapter(text).name: 1.0 for text in self.lora or ()}
 
     def describe(self, on_download: OnDownload | None = None) -> ModelCard:
         """Tell what the model can do without loading it; `on_download` hears of a hub model's bytes."""
@@ -84,6 +96,7 @@ class Runtime:
             cache_dir=settings.model_cache_dir,
             offline=settings.offline,
             on_download=on_download,
+            loras=dict(text.split("=", 1) for text in settings.lora),
         )
 
 

@@ -39,7 +39,8 @@ class Original:
 def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
     """Make a clip again and say whether the frames are identical; exit status 1 if they are not.
 
-    A clip that began from pictures needs the same ones, and the same --resize-mode, again.
+    A clip that began from pictures needs the same ones, and the same --resize-mode, again; one that was made
+    with adapters the same --lora.
     """
     set_up_logging("warning")
     told = read_provenance(original.clip)
@@ -51,7 +52,9 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
         bar.begin()
         wishes = _wishes(told)
         inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
-        clip = model.generate(**wishes.given(), **inputs, on_progress=bar.update)
+        clip = model.generate(
+            **wishes.given(), **inputs, loras=dict(told.request.loras), on_progress=bar.update
+        )
     _check_request(told, clip)
     if original.output_path is not None:
         clip.save(original.output_path)
