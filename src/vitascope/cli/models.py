@@ -38,8 +38,44 @@ def show(
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
     """Show what a model can do: tasks, native values, limits."""
-    card = Runtime(model_path=model).describe()
-    typer.echo(msgspec.json.format(msgspec.json.encode(card)).decode() if as_json else _describe(card))
+    runtime = Runtime(model_path=model)
+    card = runtime.describe()
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(card)).decode())
+    else:
+        typer.echo("\n".join([_describe(card), *_needs(runtime, card)]))
+
+
+def _needs(runtime: Runtime, card: ModelCard) -> list[str]:
+    """Estimate memory and time on this machine."""
+    from vitascope.engine.load import default_dtype, find_model, pick_device
+    from vitascope.engine.plan import estimate, matmul_speed
+    from vitascope.models.checkpoint import Checkpoint
+
+    settings = runtime.settings()
+    root = find_model(
+        settings.model_path,
+        revision=settings.model_revision,
+        cache_dir=settings.model_cache_dir,
+        offline=settings.offline,
+    )
+    device = pick_device(settings.device)
+    dtype = default_dtype(device)
+    needs = estimate(Checkpoint.open(root), card, dtype)
+    speed = matmul_speed(device, dtype)
+    where = f"{device} in {str(dtype).removeprefix('torch.')}"
+    memory = f"{_size(needs.memory_bytes)}, {_size(needs.weights_bytes)} of it weights"
+    work = f"{needs.tokens:,} tokens, {needs.flops_per_step / 1e12:,.3g} TFLOP a step"
+    pace = f"{needs.num_steps} steps take {needs.denoise_s(speed):,.3g} s at {speed / 1e12:.2g} TFLOP/s"
+    return [
+        f"  estimates for a native clip on {where}:",
+        f"    memory {memory}, without the decoder's own",
+        f"    {work}; {pace}",
+    ]
+
+
+def _size(size_bytes: int) -> str:
+    return f"{size_bytes / 1e9:,.1f} GB" if size_bytes >= 1e9 else f"{size_bytes / 1e6:,.1f} MB"
 
 
 def _describe(card: ModelCard) -> str:

@@ -141,9 +141,14 @@ def _name_of(path_or_id: str | Path) -> str | None:
     return None if Path(path_or_id).expanduser().is_dir() else str(path_or_id).rsplit("/", 1)[-1]
 
 
+def default_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype of the big networks on a device, unless another is asked for."""
+    return torch.float32 if device.type == "cpu" else torch.bfloat16
+
+
 def _pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
     if dtype is None:
-        return torch.float32 if device.type == "cpu" else torch.bfloat16
+        return default_dtype(device)
     if dtype not in _DTYPES:
         raise ConfigurationError(f"dtype is {dtype!r}; use {', '.join(_DTYPES)}.")
     return _DTYPES[dtype]

@@ -1,0 +1,98 @@
+"""Estimates of what a model needs, from its files' headers and configurations alone: nothing is loaded."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import safe_open
+
+from vitascope.card import ModelCard
+from vitascope.models.checkpoint import Checkpoint
+
+_BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
+_VAE_BYTES = 4  # decoders run in float32
+_WIDTHS_ALIVE = (
+    12  # tensors of (tokens, width) alive at once in a block: residual, q, k, v, four of the MLP...
+)
+_PROBE_SIDE, _PROBE_S = 1024, 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """One clip at native settings, without the decoder's own working set."""
+
+    weights_bytes: int
+    working_bytes: int
+    tokens: int
+    flops_per_step: float
+    num_steps: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Weights and the transformer's working set together."""
+        return self.weights_bytes + self.working_bytes
+
+    def denoise_s(self, flops_per_s: float) -> float:
+        """Seconds of denoising on a device of that speed."""
+        return self.flops_per_step * self.num_steps / flops_per_s
+
+
+def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Estimate:
+    """Estimate what one clip at the card's native settings needs.
+
+    Each weight of the transformer costs two operations a token, and attention four for a pair of tokens and a
+    unit of width; guidance doubles both. Two experts are both kept and take turns.
+
+    Raises:
+        CheckpointError: the folder cannot be read.
+
+    """
+    native, config = card.defaults, checkpoint.config("transformer")
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    depth = config["num_layers"] + config.get("num_single_layers", 0)
+    tokens = _tokens(card, config)
+    passes = 2 if native.guidance_scale > 1 else 1
+    linear = 2.0 * _num_weights(checkpoint, "transformer") * tokens
+    attention = 4.0 * tokens**2 * width * depth
+    return Estimate(
+        weights_bytes=sum(
+            _num_weights(checkpoint, part) * (_VAE_BYTES if "vae" in part else _BYTES[dtype])
+            for part in card.components
+        ),
+        working_bytes=_WIDTHS_ALIVE * tokens * width * _BYTES[dtype],
+        tokens=tokens,
+        flops_per_step=passes * (linear + attention),
+        num_steps=native.num_inference_steps,
+    )
+
+
+def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
+    """Measure how many operations a second this device does in matrix products."""
+    a = torch.ones(_PROBE_SIDE, _PROBE_SIDE, device=device, dtype=dtype)
+    done, began = 0, time.perf_counter()
+    while time.perf_counter() - began < _PROBE_S:
+        (a @ a)[0, 0].item()  # waits for the device
+        done += 1
+    return done * 2.0 * _PROBE_SIDE**3 / (time.perf_counter() - began)
+
+
+def _tokens(card: ModelCard, config: dict[str, Any]) -> int:
+    """Count the video's tokens; a size is a multiple of one token's side."""
+    native, rules = card.defaults, card.rules
+    stride = config.get("temporal_compression_ratio") or rules.frame_stride
+    latent_frames = (native.num_frames - 1) // stride + 1
+    patch = config.get("patch_size_t") or 1
+    frames = math.ceil(latent_frames / patch) if isinstance(patch, int) else latent_frames
+    return int(frames) * (native.height // rules.size_multiple) * (native.width // rules.size_multiple)
+
+
+def _num_weights(checkpoint: Checkpoint, part: str) -> int:
+    count = 0
+    for file in checkpoint.weights(part):
+        with safe_open(file, framework="pt") as tensors:
+            count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
+    return count

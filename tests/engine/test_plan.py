@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tiny_models import tiny
+from vitascope.card import ModelCard
+from vitascope.engine.plan import Estimate, estimate, matmul_speed
+from vitascope.models.checkpoint import Checkpoint
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return Checkpoint.open(tiny("wan21_t2v").folder)
+
+
+@pytest.fixture(scope="module")
+def card() -> ModelCard:
+    return tiny("wan21_t2v").family.card
+
+
+def test_tokens_are_those_of_the_published_shape(checkpoint: Checkpoint, card: ModelCard) -> None:
+    native = replace(card.defaults, height=480, width=832, num_frames=81)
+    assert estimate(checkpoint, replace(card, defaults=native), torch.float32).tokens == 21 * 30 * 52
+
+
+def test_operations_follow_weights_tokens_and_guidance(checkpoint: Checkpoint, card: ModelCard) -> None:
+    guided = estimate(checkpoint, card, torch.float32)
+    config = json.loads((Path(checkpoint.root) / "transformer" / "config.json").read_text())
+    network = tiny("wan21_t2v").pipeline.transformer
+    width = config["num_attention_heads"] * config["attention_head_dim"]
+    linear = 2 * sum(p.numel() for p in network.parameters()) * guided.tokens
+    attention = 4 * guided.tokens**2 * width * config["num_layers"]
+    assert guided.flops_per_step == pytest.approx(2 * (linear + attention))
+    unguided = replace(card, defaults=replace(card.defaults, guidance_scale=1.0))
+    assert estimate(checkpoint, unguided, torch.float32).flops_per_step == pytest.approx(linear + attention)
+
+
+def test_half_the_precision_is_less_memory_but_not_for_the_vae(
+    checkpoint: Checkpoint, card: ModelCard
+) -> None:
+    whole, half = (
+        estimate(checkpoint, card, dtype).weights_bytes for dtype in (torch.float32, torch.bfloat16)
+    )
+    vae = 4 * sum(p.numel() for p in tiny("wan21_t2v").pipeline.vae.parameters())
+    assert half == (whole - vae) / 2 + vae
+
+
+def test_time_is_operations_by_speed() -> None:
+    needs = Estimate(weights_bytes=1, working_bytes=2, tokens=1, flops_per_step=6.0, num_steps=5)
+    assert (needs.memory_bytes, needs.denoise_s(3.0)) == (3, 10.0)
+
+
+def test_a_device_has_a_speed() -> None:
+    assert matmul_speed(torch.device("cpu"), torch.float32) > 1e6
