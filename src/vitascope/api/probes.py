@@ -1,7 +1,11 @@
-"""The two probes: is the process alive, can it take work. Open without a key."""
+"""The two probes: is the process alive, can it take work. Open without a key.
+
+What `/health` says beside its status is for the Multi-GPU dialect's readers: one process is rank 0 of 1.
+"""
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from fastapi import APIRouter
@@ -13,6 +17,7 @@ from vitascope.api.services import Services
 def router(services: Services) -> APIRouter:
     """Make the probes' routes."""
     routes = APIRouter(tags=["Probes"])
+    began = time.monotonic()
 
     async def live() -> dict[str, str]:
         """Liveness: the process answers."""
@@ -21,7 +26,8 @@ def router(services: Services) -> APIRouter:
     async def health() -> Response:
         """Readiness: a model is loaded and jobs run."""
         if services.scheduling.ready():
-            return JSONResponse({"status": "healthy"})
+            load = await services.off_loop(_load, services)
+            return JSONResponse({"status": "healthy", "uptime": round(time.monotonic() - began, 3), **load})
         reason = services.scheduling.trouble() or "The model is still being loaded."
         return JSONResponse({"status": "unhealthy", "reason": reason}, 503, {"retry-after": "5"})
 
@@ -31,3 +37,20 @@ def router(services: Services) -> APIRouter:
     routes.add_api_route("/health", health, methods=["GET"], responses=not_ready)
     routes.add_api_route("/health", health, methods=["HEAD"], include_in_schema=False)
     return routes
+
+
+def _load(services: Services) -> dict[str, Any]:
+    """Count tasks and free places; blocking."""
+    waiting, running = services.store.num_waiting(), len(services.store.running())
+    free = max(services.settings.max_queue - waiting, 0)
+    tasks = waiting + running
+    return {
+        "timestamp": round(time.time(), 3),
+        "rank": 0,
+        "world_size": 1,
+        "pipeline_rank": 0,
+        "pipeline_world_size": 1,
+        "total_tasks": tasks,
+        "service": {"name": "vitascope"},
+        "resources": {"concurrent_tasks": tasks, "max_concurrent": tasks + free, "available_slots": free},
+    }
