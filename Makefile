@@ -6,7 +6,8 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test check format lint types imports spelling clean
+.PHONY: help demo test check format lint types imports spelling clean \
+	train-vae train-text encode-clips train-transformer export-model evaluate-model
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -40,6 +41,26 @@ imports: $(STAMP) ## the import contracts
 
 spelling: $(STAMP) ## codespell
 	$(BIN)/codespell
+
+# ---- the bundled model; on a GPU add ARGS='--device cuda', to go on ARGS=--resume
+
+train-vae: $(STAMP) ## train the bundled model's autoencoder
+	$(BIN)/python -m training.vae $(ARGS)
+
+train-text: $(STAMP) ## train its text encoder
+	$(BIN)/python -m training.text_encoder $(ARGS)
+
+encode-clips: $(STAMP) ## encode clips for the transformer's training
+	$(BIN)/python -m training.latents $(ARGS)
+
+train-transformer: $(STAMP) ## train its transformer
+	$(BIN)/python -m training.transformer $(ARGS)
+
+export-model: $(STAMP) ## write the folder that ships
+	$(BIN)/python -m training.export $(ARGS)
+
+evaluate-model: $(STAMP) ## judge the shipped weights: table, contact sheets, clips
+	$(BIN)/python -m training.evaluate $(ARGS)
 
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
