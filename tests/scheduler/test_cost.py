@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vitascope.request import GenerationRequest
+from vitascope.request import AttentionCache, GenerationRequest
 from vitascope.scheduler.cost import CostBook, wait_s
 from vitascope.wire import Stats
 
@@ -34,6 +34,14 @@ def test_nothing_is_estimated_before_something_was_seen():
 
 def test_another_model_teaches_nothing(book):
     assert book.remaining_s(request(model="other"), "queued", 0) is None
+
+
+def test_steps_with_an_attention_cache_are_learned_apart(book):
+    cached = request(attention_cache=AttentionCache(start_step=0, interval=4, end_step=19))
+    assert book.remaining_s(cached, "denoise", 0) == pytest.approx(10.0 + 2.5)  # until one was seen
+    book.observe(cached, stats(encode=1.0, denoise=6.0, decode=2.0, finish=0.5), 20)
+    assert book.remaining_s(cached, "denoise", 0) == pytest.approx(6.0 + 2.5)
+    assert book.remaining_s(request(), "denoise", 0) == pytest.approx(10.0 + 2.5)
 
 
 def test_what_was_seen_is_what_is_expected(book):

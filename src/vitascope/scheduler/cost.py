@@ -18,11 +18,12 @@ NEW_WEIGHT = 0.3  # of the newest observation in the running average
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a step's time depends on: the model, pixels times frames, and network passes a step."""
+    """What a step's time depends on: the model, pixels times frames, passes a step, an attention cache."""
 
     model: str
     volume: int
     passes: int
+    cached: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class Rates:
 def shape_of(request: GenerationRequest) -> Shape:
     """Return the shape of a request; guidance above 1 takes a second pass."""
     volume = request.height * request.width * request.num_frames
-    return Shape(request.model, volume, 2 if request.guidance_scale > 1 else 1)
+    passes = 2 if request.guidance_scale > 1 else 1
+    return Shape(request.model, volume, passes, request.attention_cache is not None)
 
 
 class CostBook:
@@ -102,5 +104,5 @@ def _blend(old: float | None, new: float) -> float:
     return new if old is None else old + NEW_WEIGHT * (new - old)
 
 
-def _distance(a: Shape, b: Shape) -> tuple[float, bool]:
-    return abs(math.log(a.volume / b.volume)), a.passes != b.passes
+def _distance(a: Shape, b: Shape) -> tuple[float, bool, bool]:
+    return abs(math.log(a.volume / b.volume)), a.passes != b.passes, a.cached != b.cached
