@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import shutil
-import subprocess
 import time
 from typing import Any
 
@@ -114,20 +112,10 @@ def test_health_has_what_the_dialects_monitors_read(shared_server):
     assert told["resources"]["available_slots"] <= told["resources"]["max_concurrent"]
 
 
-@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
-def test_the_curl_examples_run(shared_server, submission, plain, tmp_path):
-    def curl(*args: str) -> bytes:
-        return subprocess.run(
-            ["curl", "-sS", "--fail-with-body", *args], check=True, capture_output=True, timeout=60
-        ).stdout
-
-    def post_json(route: str, body: dict[str, Any]) -> dict[str, Any]:
-        (tmp_path / "body.json").write_text(json.dumps(body))
-        head = ("-H", "Content-Type: application/json", "-d", f"@{tmp_path / 'body.json'}")
-        return dict(json.loads(curl("-X", "POST", f"{shared_server.url}/video/{route}", *head)))
-
-    task = post_json("submit", submission)["requestId"]
-    assert post_json("status", {"requestId": task})["status"] in {"InQueue", "InProgress"}
-    assert post_json("cancel", {"requestId": task}) == {"status": "Cancelled"}
-    curl("-o", str(tmp_path / "clip.mp4"), plain["results"]["video_url"])
-    assert (tmp_path / "clip.mp4").stat().st_size == plain["results"]["file_size"]
+@pytest.mark.skipif(not (shutil.which("curl") and shutil.which("jq")), reason="needs curl and jq")
+def test_the_documented_example_runs_as_it_stands(examples, bash, draw, tmp_path):
+    (tmp_path / "first.png").write_bytes(draw(100, 80))
+    (example,) = examples("Multi-GPU FastAPI", "bash")
+    bash(example)
+    request = read_provenance(tmp_path / "task.mp4").request
+    assert request.attention_cache == AttentionCache(start_step=4, interval=4, end_step=17)
