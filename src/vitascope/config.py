@@ -23,7 +23,9 @@ from vitascope.errors import ConfigurationError
 ENV_PREFIX = "VITASCOPE_"
 NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
 DEFAULT_URL = "http://127.0.0.1:8000"
-LISTS = frozenset({"allowed_hosts", "cors_origins", "lora", "model_alias"})  # commas part them in variables
+LISTS = frozenset(
+    {"allow_media_domain", "allowed_hosts", "cors_origins", "lora", "model_alias"}
+)  # commas part them in variables
 # vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
 ALIASES: dict[str, str | None] = {
     "VLLM_OMNI_STORAGE_PATH": "data_dir",
@@ -121,6 +123,15 @@ class Settings(BaseModel):
     max_queue: int = Field(256, ge=1, description="Jobs that may wait; one more is answered 429.")
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body.")
     max_input_pixels: int = Field(25_000_000, ge=1024, description="Largest uploaded picture, in pixels.")
+    allow_remote_media: bool = Field(
+        False, description="Fetch pictures that clients name by http(s) URL, from public addresses only."
+    )
+    allow_media_domain: tuple[str, ...] = Field(
+        (), description="Domain (with its subdomains) to fetch pictures from; with any given, no other one."
+    )
+    allowed_local_media_path: Path | None = Field(
+        None, description="Folder below which clients may name pictures as file:// URLs; none if unset."
+    )
     max_attempts: int = Field(3, ge=1, description="Times a job is started before a lost worker fails it.")
     checkpoint_interval_s: float = Field(
         5.0, ge=0, description="Seconds of work between saved states of a job."

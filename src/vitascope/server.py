@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from vitascope.api.app import create_app
+from vitascope.api.fetcher import Fetcher, Policy
 from vitascope.api.services import Services
 from vitascope.config import Settings, idle_variables
 from vitascope.errors import CheckpointError, ConfigurationError
@@ -117,6 +118,7 @@ def build(settings: Settings) -> Server:
         store=store,
         artifacts=artifacts,
         inputs=Pictures(artifacts, settings.max_input_pixels),
+        fetcher=Fetcher(Policy.of(settings)),
         changes=changes,
         scheduling=dispatcher,
     )

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from vitascope.api.app import create_app
+from vitascope.api.fetcher import Fetcher, Policy
 from vitascope.api.services import PreviewListener, Services
 from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
 from vitascope.config import Settings
@@ -99,6 +100,7 @@ class House:
             store=self.store,
             artifacts=self.artifacts,
             inputs=Pictures(self.artifacts, settings.max_input_pixels),
+            fetcher=Fetcher(Policy.of(settings)),
             changes=changes,
             scheduling=self.scheduling,
         )

@@ -410,6 +410,27 @@ def test_remote_media_is_refused_with_what_to_do_instead(client):
     assert "upload the picture or send it as a data: URL" in refused(answer, "input_reference")
 
 
+def test_a_file_is_read_where_the_operator_allows_and_kept_like_an_upload(open_house, tmp_path, png):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(png())
+    (folder / "b.txt").write_bytes(b"no picture")
+    house, client = open_house(allowed_local_media_path=folder)
+    made = client.post("/v1/videos", json={**PROMPT, "input_reference": f"file://{folder}/a.png"}).json()
+    assert {house.store.get(made["id"]).request.first_frame} == set(house.artifacts.keys())
+    for name, code in [("b.txt", "invalid_media"), ("../jobs.sqlite3", "invalid_media")]:
+        answer = client.post("/v1/videos", json={**PROMPT, "input_reference": f"file://{folder}/{name}"})
+        refused(answer, "input_reference", code)
+
+
+def test_an_allowed_url_that_leads_inside_is_refused_and_the_field_named(open_house):
+    house, client = open_house(allow_remote_media=True)
+    reference = {"image_url": "http://127.0.0.1:8000/v1/videos"}
+    answer = client.post("/v1/videos", json={**PROMPT, "input_reference": reference})
+    assert "public internet" in refused(answer, "input_reference", "invalid_media")
+    assert not house.store.waiting()
+
+
 @pytest.mark.parametrize("data", [b"", b"not a picture", b"<svg/>", b"GIF89a" + b"\0" * 50])
 def test_an_upload_that_is_no_picture_is_refused(client, data):
     files = {**as_form(PROMPT), "input_reference": ("a.png", data, "image/png")}

@@ -101,7 +101,8 @@ _READ = {
 _SOURCES = {
     name: Known(Use.SOURCE, ANYTHING, about)
     for name, about in {
-        "input_reference": 'The first frame: an upload, a data: URL or {"image_url": "data:..."}.',
+        "input_reference": 'The first frame: an upload, a data: URL or {"image_url": "data:..."}; '
+        "where the operator allows, also an http(s) or file URL.",
         "image_reference": "The same as `input_reference`.",
         "reference_url": "The same as `input_reference`.",
         "last_frame_reference": "The last frame, given as the first one is.",

@@ -17,20 +17,26 @@ from vitascope.api.values import wrong_type
 from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
 
 RESIZE_MODES = ("error", "crop", "pad")
+SCHEMES = frozenset({"data", "http", "https", "file"})
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.ASCII | re.IGNORECASE)
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,20}):")
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One picture as it came: the bytes of an upload, or a data: URL. `param` is the field that gave it."""
+    """One picture as it came: the bytes of an upload, or a URL. `param` is the field that gave it."""
 
     param: str
     data: bytes | None = None
     url: str = ""
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the picture has to be fetched first."""
+        return self.data is None and _scheme(self.url) != "data"
+
     def content(self) -> bytes:
-        """Return the picture's bytes; takes a while for a long data: URL. Raises `InvalidMedia`."""
+        """Return the bytes of an upload or a data: URL; a long one takes a while. Raises `InvalidMedia`."""
         if self.data is not None:
             return self.data
         head = _DATA_URL.match(self.url)
@@ -89,14 +95,14 @@ def _url(name: str, value: Any) -> str:
 
 
 def _checked(name: str, url: str) -> str:
-    match = _SCHEME.match(url)
-    scheme = match[1].lower() if match else ""
-    if scheme == "data":
+    """Return a URL that may lead to a picture; whether the operator allows it is the fetcher's to say."""
+    if _scheme(url) in SCHEMES:
         return url
-    if scheme in {"http", "https"}:
-        raise InvalidRequest(
-            "This server fetches no remote media; upload the picture or send it as a data: URL.", param=name
-        )
     raise InvalidRequest(
         "A picture is an upload or a data: URL (data:image/png;base64,...); paths are not read.", param=name
     )
+
+
+def _scheme(url: str) -> str:
+    match = _SCHEME.match(url)
+    return match[1].lower() if match else ""

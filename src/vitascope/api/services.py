@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import ParamSpec, Protocol, TypeVar
 
+from vitascope.api.fetcher import Fetcher
 from vitascope.card import ModelCard
 from vitascope.config import Settings
 from vitascope.jobs.changes import Changes
@@ -73,6 +74,7 @@ class Services:
     store: Store
     artifacts: Artifacts
     inputs: Inputs
+    fetcher: Fetcher
     changes: Changes
     scheduling: Scheduling
     pool: ThreadPoolExecutor = field(

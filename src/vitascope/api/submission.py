@@ -15,7 +15,7 @@ from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
 from vitascope.card import MAX_SEED, ModelCard, cache_warnings, prompt_warnings, resolve
-from vitascope.errors import InvalidRequest, QueueFull, Unavailable
+from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull, Unavailable
 from vitascope.jobs.job import Job, new_id
 from vitascope.request import GenerationRequest
 
@@ -84,7 +84,22 @@ async def _accept(services: Services, reading: Reading, card: ModelCard, count: 
     await services.off_loop(_check_room, services, count)
     if reading.first_frame is None:
         return request
+    reading = replace(
+        reading,
+        first_frame=await _fetched(services, reading.first_frame),
+        last_frame=await _fetched(services, reading.last_frame),
+    )
     return await asyncio.to_thread(_keep_pictures, services, reading, request)
+
+
+async def _fetched(services: Services, source: Source | None) -> Source | None:
+    if source is None or not source.elsewhere:
+        return source
+    try:
+        return Source(source.param, await services.fetcher.fetch(source.url))
+    except InvalidMedia as error:
+        error.param = source.param
+        raise
 
 
 def _queued(request: GenerationRequest, reading: Reading, card: ModelCard) -> Job:
