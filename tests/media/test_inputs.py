@@ -197,6 +197,15 @@ def test_a_kept_picture_holds_no_metadata(pictures):
     assert b"where I live" not in pictures.artifacts.path(key).read_bytes()
 
 
+def test_a_picture_is_measured_as_it_is_shown(pictures):
+    sideways = Image.Exif()
+    sideways[0x0112] = 6
+    assert pictures.measure(encode(noise(40, 60), "JPEG", exif=sideways)) == (40, 60)
+    with pytest.raises(InvalidMedia) as refusal:
+        pictures.measure(b"x", param="image")
+    assert refusal.value.param == "image"
+
+
 def test_the_field_to_blame_is_named(pictures):
     with pytest.raises(InvalidMedia) as caught:
         pictures.keep(b"nothing", width=64, height=48, param="input_reference")

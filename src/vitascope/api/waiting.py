@@ -8,11 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from vitascope.api.services import Services
 from vitascope.errors import Cancelled, NotFound, of_code
@@ -21,11 +20,16 @@ from vitascope.jobs.job import Job, State
 Answer = Callable[[Sequence[Job]], Awaitable[Response]]
 
 
+def _nothing() -> None:
+    """Do nothing at the end."""
+
+
 class Waiting(Response):
     """Waits until all jobs have succeeded, then sends what `answer` makes of them.
 
     Raises the first failure of a job instead. A cancelled job raises `cancelled`. However it ends, jobs that
-    are still waited for are cancelled and deleted, and then `around` is left.
+    are still waited for are cancelled and deleted, and `on_end` is called, twice perhaps; both come before
+    the last bytes are sent, so that who has the whole answer finds nothing behind it.
     """
 
     def __init__(
@@ -35,24 +39,29 @@ class Waiting(Response):
         answer: Answer,
         *,
         cancelled: type[Cancelled] = Cancelled,
-        around: AbstractContextManager[object] | None = None,
+        on_end: Callable[[], None] = _nothing,
     ) -> None:
         super().__init__()
         self._services = services
         self._ids = [job.id for job in jobs]
         self._answer = answer
         self._cancelled = cancelled
-        self._around = around or nullcontext()
+        self._on_end = on_end
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
-        with self._around:
-            try:
-                response = await self._answer(await self._all_done(receive))
-                await response(scope, receive, send)
-            finally:
-                await self._services.off_loop(let_go, self._services, self._ids)
-                self._services.scheduling.wake()
+        try:
+            response = await self._answer(await self._all_done(receive))
+            await response(scope, receive, _before_the_end(send, self._release))
+        finally:
+            await self._release()
+
+    async def _release(self) -> None:
+        try:
+            await self._services.off_loop(let_go, self._services, self._ids)
+        finally:
+            self._services.scheduling.wake()
+            self._on_end()
 
     async def _all_done(self, receive: Receive) -> list[Job]:
         waits = [asyncio.create_task(self._done(job_id)) for job_id in self._ids]
@@ -98,6 +107,21 @@ def let_go(services: Services, job_ids: Sequence[str]) -> None:
                     services.artifacts.delete(file.key)
         except NotFound:
             continue  # somebody else deleted it
+
+
+def _before_the_end(send: Send, act: Callable[[], Awaitable[None]]) -> Send:
+    """Send each message when the next one comes, and `act` before the last ones go."""
+    held: list[Message] = []
+
+    async def delayed(message: Message) -> None:
+        ends = message["type"] == "http.response.body" and not message.get("more_body", False)
+        if ends:
+            await act()
+        held.append(message)
+        while len(held) > (0 if ends else 1):
+            await send(held.pop(0))
+
+    return delayed
 
 
 async def _left(receive: Receive) -> None:

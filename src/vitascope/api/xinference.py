@@ -169,8 +169,8 @@ class Xinference:
                 call.progress = 1.0
                 return await (self._urls(done, base) if base else self._base64(done))
 
-            around = until_answered.pop_all()
-            return Waiting(services, jobs, answer, cancelled=Aborted, around=around)
+            on_end = until_answered.pop_all().close
+            return Waiting(services, jobs, answer, cancelled=Aborted, on_end=on_end)
 
     async def _stop(self, call: Call) -> None:
         call.aborted = True
