@@ -239,7 +239,7 @@ def test_a_model_of_short_clips_takes_its_own_length_only(client, house, body):
         ({"vae_parallel": True}, ("vae_parallel",)),
         ({"image_url": "https://example.com/a.png"}, ("fetches no remote media",)),
         ({"image_url": "/etc/passwd"}, ("paths are not read",)),
-        ({"image_url": "file:///etc/passwd"}, ("paths are not read",)),
+        ({"image_url": "file:///etc/passwd"}, ("reads no local files",)),
         ({"image_url": ""}, ("data: URL",)),
         ({"image_url": "data:image/png;base64,AAAA"}, ("picture",)),
         ({"image_url": "data:image/png;base64,?"}, ("base64",)),
@@ -248,6 +248,16 @@ def test_a_model_of_short_clips_takes_its_own_length_only(client, house, body):
 def test_what_the_model_or_the_launch_cannot_do_is_refused_with_a_reason(client, house, body, fields, words):
     refused(client.post("/video/submit", json={**body, **fields}), 400, *words)
     assert house.store.num_waiting() == 0
+
+
+def test_a_picture_elsewhere_goes_through_the_servers_one_guard(open_house, body, tmp_path, png):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(png(40, 40))
+    house, client = open_house(allow_remote_media=True, allowed_local_media_path=tmp_path / "pictures")
+    inside = {**body, "image_url": "http://127.0.0.1:8000/health"}
+    refused(client.post("/video/submit", json=inside), 400, "public internet")
+    near = submitted(client, body, image_url=f"file://{tmp_path}/pictures/a.png")
+    assert request_of(house, near).first_frame == request_of(house, submitted(client, body)).first_frame
 
 
 def test_a_model_goes_by_its_alias_too(open_house, body):

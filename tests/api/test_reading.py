@@ -11,6 +11,7 @@ from vitascope.api.intake import Body, nest
 from vitascope.api.reading import choose_card, read_wish
 from vitascope.card import Defaults, ModelCard, Rules, resolve
 from vitascope.errors import InvalidRequest, UnknownModel
+from vitascope.request import AttentionCache
 
 CARD = ModelCard(
     name="tiny",
@@ -93,7 +94,12 @@ def test_every_documented_wish_is_a_field_of_the_wish_itself():
     values = {
         name: "4" if name not in {"prompt", "negative_prompt", "sample_solver"} else "x" for name in wishes
     }
-    wish = read_wish(Body(values), CARD).wish
+    values["guidance_scale_2"] = "5"  # the same as guidance_scale asks for nothing
+    cache = {"start_step": 4, "interval": 4, "end_step": 4}
+    assert values.pop("attention_cache") == "4"
+    wishes.remove("attention_cache")
+    wish = read_wish(Body({**values, "attention_cache": cache}), CARD).wish
+    assert wish.attention_cache == AttentionCache(**cache)
     assert {name: getattr(wish, name) for name in wishes} == {
-        name: value if value == "x" else 4 for name, value in values.items()
+        name: value if value == "x" else int(value) for name, value in values.items()
     }

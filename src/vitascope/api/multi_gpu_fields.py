@@ -47,7 +47,9 @@ class Submit(BaseModel):
 
     model: str | None = Field(None, description="A served model or an alias; the default one if left out.")
     prompt: str = Field(min_length=10, max_length=500)
-    image_url: str = Field(description="The first frame as a data: URL; any size.")
+    image_url: str = Field(
+        description="The first frame, of any size: a data: URL, or another where the operator allows it."
+    )
     image_size: str | None = Field(
         None,
         pattern=r"^([1-9][0-9]{0,4}\*[1-9][0-9]{0,4}|auto)$",
