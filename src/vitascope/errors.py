@@ -59,6 +59,12 @@ class InvalidMedia(InvalidRequest):
     code = "invalid_media"
 
 
+class IdempotencyKeyReused(InvalidRequest):
+    """A key that stands for an earlier, different request."""
+
+    code = "idempotency_key_reused"
+
+
 class NotFound(VitascopeError):
     """The named thing does not exist, or not any more."""
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from vitascope.errors import IllegalTransition, NotFound, StaleClaim
-from vitascope.jobs.job import TRANSITIONS, Failure, Job, Move, State, Tally, new_id
+from vitascope.jobs.job import TRANSITIONS, Failure, Idempotency, Job, Move, State, Tally, new_id
 from vitascope.jobs.memory import MemoryStore
 from vitascope.jobs.moves import DELETED_GRACE_S
 from vitascope.jobs.sql import SqlStore
@@ -91,6 +91,49 @@ def test_a_submitted_job_reads_back_exactly(store):
     submitted = store.submit(job)
     assert submitted == replace(job, sequence=submitted.sequence)
     assert store.get(job.id) == submitted
+
+
+def marked(key: str, **changes) -> Job:
+    return replace(make_job(**changes), idempotency=Idempotency(key=key, body="b" * 64))
+
+
+def test_a_key_stands_for_the_job_that_was_first_submitted_under_it(store):
+    first = store.submit(marked("k"))
+    assert store.submit(marked("k", seed=1)) == first == store.repeated("k")
+    other = store.submit(marked("l"))
+    assert (other.id != first.id, store.repeated("m")) == (True, None)
+    assert [job.id for job in store.waiting()] == [first.id, other.id]
+
+
+def test_submits_of_one_key_that_race_make_one_job(store):
+    start, ids = threading.Barrier(8), set()
+
+    def submit() -> None:
+        start.wait(20)
+        ids.add(store.submit(marked("k")).id)
+
+    threads = [threading.Thread(target=submit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ids == {job.id for job in store.waiting()}
+    assert len(ids) == 1
+
+
+@pytest.mark.parametrize("end", ["delete", "delete while it runs", "expire"])
+def test_a_key_is_free_once_its_job_is_deleted_or_expired(store, end):
+    job = store.submit(marked("k"))
+    if end != "delete":
+        token = store.claim(job.id, "w", 1.0).claim.token
+    if end == "expire":
+        store.succeed(job.id, token, [CLIP], STATS, 2.0)
+        assert store.repeated("k").id == job.id
+        store.expire(job.id)
+    else:
+        store.delete(job.id, 3.0)
+    assert store.repeated("k") is None
+    assert store.submit(marked("k")).id != job.id
 
 
 def test_a_finished_job_reads_back_exactly(store):

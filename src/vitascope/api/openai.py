@@ -11,6 +11,7 @@ from fastapi.responses import Response, StreamingResponse
 from vitascope.api.content import file_response
 from vitascope.api.errors import refusals
 from vitascope.api.events import stream
+from vitascope.api.idempotency import PARAMETER, once
 from vitascope.api.intake import read_body
 from vitascope.api.reading import choose_card, read_wish
 from vitascope.api.request_schema import CREATE_BODY
@@ -19,7 +20,7 @@ from vitascope.api.submission import served, submit
 from vitascope.api.video import DeletedVideo, Video, VideoList, status_of, video_of
 from vitascope.api.views import View, find, page
 from vitascope.errors import Expired, InvalidRequest, NotFound, NotReady
-from vitascope.jobs.job import TERMINAL, Job, State
+from vitascope.jobs.job import TERMINAL, Idempotency, Job, State
 from vitascope.jobs.store import Order
 from vitascope.wire import StoredFile
 
@@ -59,7 +60,7 @@ class OpenAIVideos:
             methods=["POST"],
             response_model=Video,
             responses=refusals(400, 401, 413, 415, 429, 503),
-            openapi_extra={"requestBody": CREATE_BODY},
+            openapi_extra={"requestBody": CREATE_BODY, "parameters": [PARAMETER]},
         )
         add("", self.list, methods=["GET"], response_model=VideoList, responses=refusals(400, 401))
         one = "/{video_id}"
@@ -90,7 +91,11 @@ class OpenAIVideos:
         services = self._services
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
         card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
-        job = await submit(services, read_wish(body, card), card)
+
+        async def submit_new(mark: Idempotency | None) -> Job:
+            return await submit(services, read_wish(body, card), card, idempotency=mark)
+
+        job = await once(services, request, body, submit_new)
         return await self.retrieve(job.id)
 
     async def list(

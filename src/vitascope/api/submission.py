@@ -16,14 +16,18 @@ from vitascope.api.reading import Reading
 from vitascope.api.services import Services
 from vitascope.card import MAX_SEED, ModelCard, cache_warnings, prompt_warnings, resolve
 from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull, Unavailable
-from vitascope.jobs.job import Job, new_id
+from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
 
 _TO_COME = "to-come"  # stands for a picture's key while the rest is checked, which costs nothing
 
 
-async def submit(services: Services, reading: Reading, card: ModelCard) -> Job:
+async def submit(
+    services: Services, reading: Reading, card: ModelCard, *, idempotency: Idempotency | None = None
+) -> Job:
     """Check everything, keep the pictures, write the row, wake the scheduler; return the queued job.
+
+    If another request of the same idempotency key was faster, its job is returned.
 
     Raises:
         InvalidRequest: the model cannot do that, or a picture cannot be used.
@@ -31,7 +35,8 @@ async def submit(services: Services, reading: Reading, card: ModelCard) -> Job:
 
     """
     request = await _accept(services, reading, card, count=1)
-    job = await services.off_loop(services.store.submit, _queued(request, reading, card))
+    queued = replace(_queued(request, reading, card), idempotency=idempotency)
+    job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
     return job
 

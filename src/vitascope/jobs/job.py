@@ -101,6 +101,14 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Idempotency:
+    """Under which key, and from what body, a caller created a job: hashes of both (SHA-256, hexadecimal)."""
+
+    key: str
+    body: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """One row. Times are unix seconds (fractions kept); `sequence` orders jobs totally by submission.
 
@@ -124,6 +132,7 @@ class Job:
     files: tuple[StoredFile, ...] = ()
     stats: Stats | None = None
     failure: Failure | None = None
+    idempotency: Idempotency | None = None
 
     def file(self, variant: str) -> StoredFile | None:
         """Return the stored file of that variant, or None."""

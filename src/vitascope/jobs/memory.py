@@ -24,11 +24,19 @@ class MemoryStore(Ledger):
     def submit(self, job: Job) -> Job:
         """See `Store.submit`."""
         with self._lock:
+            earlier = None if job.idempotency is None else self._submitted_under(job.idempotency.key)
+            if earlier is not None:
+                return earlier
             self._last_sequence += 1
             stored = replace(job, sequence=self._last_sequence)
             self._jobs[job.id] = stored
         self._on_change(job.id)
         return stored
+
+    def repeated(self, key: str) -> Job | None:
+        """See `Store.repeated`."""
+        with self._lock:
+            return self._submitted_under(key)
 
     def get(self, job_id: str) -> Job:
         """See `Store.get`."""
@@ -107,6 +115,10 @@ class MemoryStore(Ledger):
         if job is None or job.state is State.DELETED:
             raise NotFound(f"There is no job {job_id!r}.")
         return job
+
+    def _submitted_under(self, key: str) -> Job | None:
+        jobs = self._jobs.values()
+        return next((job for job in jobs if job.idempotency and job.idempotency.key == key), None)
 
     def _select(self, wanted: Callable[[Job], bool]) -> list[Job]:
         with self._lock:

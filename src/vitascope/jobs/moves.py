@@ -91,7 +91,7 @@ def request_cancel(job: Job) -> Job:
 
 def delete(job: Job) -> Job:
     """Ask for a job to be gone: at once if it is finished or waits, else as soon as its device is free."""
-    return replace(request_cancel(job), delete_requested=True)
+    return replace(request_cancel(job), delete_requested=True, idempotency=None)
 
 
 def keep(job: Job, expires_at: float | None) -> Job:
@@ -103,7 +103,7 @@ def keep(job: Job, expires_at: float | None) -> Job:
 
 def expire(job: Job) -> Job:
     """Record that a finished job's files were removed."""
-    return job.moved(Move.EXPIRE, files=())
+    return job.moved(Move.EXPIRE, files=(), idempotency=None)
 
 
 def settle(job: Job, now: float) -> Job:

@@ -20,7 +20,7 @@ from sqlalchemy import (
     false,
 )
 
-from vitascope.jobs.job import Claim, Failure, Job, State, Tally
+from vitascope.jobs.job import Claim, Failure, Idempotency, Job, State, Tally
 from vitascope.request import GenerationRequest
 from vitascope.wire import Stats, StoredFile
 
@@ -58,7 +58,10 @@ jobs = Table(
     Column("files", Text, nullable=False),
     Column("stats", Text),
     Column("failure", Text),
+    Column("idempotency_key", String(64)),
+    Column("idempotency_body", String(64)),
     Index("jobs_by_state", "state", "sequence"),
+    Index("jobs_by_idempotency_key", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
 )
 
@@ -90,6 +93,8 @@ def to_row(job: Job) -> dict[str, Any]:
         "files": _dump(job.files),
         "stats": None if job.stats is None else _dump(job.stats),
         "failure": None if job.failure is None else _dump(job.failure),
+        "idempotency_key": None if job.idempotency is None else job.idempotency.key,
+        "idempotency_body": None if job.idempotency is None else job.idempotency.body,
     }
 
 
@@ -115,7 +120,13 @@ def from_row(row: RowMapping) -> Job:
         files=msgspec.json.decode(row["files"], type=tuple[StoredFile, ...]),
         stats=None if row["stats"] is None else msgspec.json.decode(row["stats"], type=Stats),
         failure=None if row["failure"] is None else msgspec.json.decode(row["failure"], type=Failure),
+        idempotency=_idempotency(row),
     )
+
+
+def _idempotency(row: RowMapping) -> Idempotency | None:
+    key = row["idempotency_key"]
+    return None if key is None else Idempotency(key=key, body=row["idempotency_body"])
 
 
 def _dump(value: Any) -> str:

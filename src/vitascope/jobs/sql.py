@@ -25,6 +25,7 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 
 from vitascope.errors import NotFound
 from vitascope.jobs.job import Job, State
@@ -58,12 +59,22 @@ class SqlStore(Ledger):
 
     def submit(self, job: Job) -> Job:
         """See `Store.submit`."""
-        with self._engine.connect() as connection:
-            row = connection.execute(
-                insert(jobs).values(version=0, **to_row(job)).returning(jobs.c.sequence)
-            ).one()
+        try:
+            with self._engine.connect() as connection:
+                row = connection.execute(
+                    insert(jobs).values(version=0, **to_row(job)).returning(jobs.c.sequence)
+                ).one()
+        except IntegrityError:
+            earlier = None if job.idempotency is None else self.repeated(job.idempotency.key)
+            if earlier is None:
+                raise
+            return earlier
         self._on_change(job.id)
         return replace(job, sequence=row.sequence)
+
+    def repeated(self, key: str) -> Job | None:
+        """See `Store.repeated`."""
+        return next(iter(self._select(select(jobs).where(jobs.c.idempotency_key == key))), None)
 
     def get(self, job_id: str) -> Job:
         """See `Store.get`."""

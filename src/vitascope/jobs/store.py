@@ -19,7 +19,13 @@ class Store(Protocol):
     """
 
     def submit(self, job: Job) -> Job:
-        """Insert a queued job; return it with its `sequence`."""
+        """Insert a queued job; return it with its `sequence`.
+
+        If a job was submitted under the same idempotency key, return that one and insert nothing.
+        """
+
+    def repeated(self, key: str) -> Job | None:
+        """Return the job that was submitted under an idempotency key; None once it is deleted or expired."""
 
     def get(self, job_id: str) -> Job:
         """Return one job."""
