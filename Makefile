@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test check format lint types imports spelling clean \
+.PHONY: help demo test check format lint types imports spelling parity docs clean \
 	train-vae train-text encode-clips train-transformer export-model evaluate-model
 
 help: ## list the targets
@@ -41,6 +41,12 @@ imports: $(STAMP) ## the import contracts
 
 spelling: $(STAMP) ## codespell
 	$(BIN)/codespell
+
+parity: $(STAMP) ## every family against its reference; writes docs/parity.md
+	$(BIN)/python tests/parity_table.py
+
+docs: $(STAMP) ## renew the pages that are made from code
+	$(BIN)/python tests/families_table.py
 
 # ---- the bundled model; on a GPU add ARGS='--device cuda', to go on ARGS=--resume
 

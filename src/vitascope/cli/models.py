@@ -21,12 +21,14 @@ def list_models(ctx: typer.Context) -> None:
     """List the bundled model and the kinds of model folders that can be read."""
     if ctx.invoked_subcommand is not None:
         return
-    from vitascope.models.registry import FAMILIES
+    from vitascope.models.registry import RECOGNISED
 
     typer.echo(f"bundled: {BUNDLED_MODEL.name} (used when no --model-path is given)")
     typer.echo("diffusers folders and hub ids of these pipelines:")
-    for pipeline in FAMILIES:
-        typer.echo(f"  {pipeline}")
+    for kind in RECOGNISED:
+        typer.echo(
+            f"  {kind.family:<17} {kind.pipeline:<35} {', '.join(kind.tasks):<16} {kind.checkpoints}".rstrip()
+        )
 
 
 @app.command()
