@@ -44,14 +44,14 @@ def test_help_and_usage_errors_load_no_networks():
 
 def test_every_setting_is_a_flag_of_serve():
     flags = {parameter.name: parameter for parameter in COMMANDS["serve"].params}
-    assert {*Settings.model_fields} == {*flags} - {"config", "help"}
+    assert {*Settings.model_fields} == {*flags} - {"model", "config", "help"}
     assert all(flags[name].help == field.description for name, field in Settings.model_fields.items())
 
 
 def test_every_wish_is_a_flag_of_generate():
     flags = {parameter.name for parameter in COMMANDS["generate"].params}
-    assert {*WISH_FIELDS} - {"first_frame", "last_frame"} < flags
-    assert {"image_path", "last_image_path"} < flags
+    assert {*WISH_FIELDS} - {"first_frame", "last_frame", "loras"} < flags
+    assert {"image_path", "last_image_path", "lora"} < flags
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,10 @@ def test_every_wish_is_a_flag_of_generate():
         (["generate"], "Missing option '--prompt'"),
         (["generate", "--prompt", "a", "--num-framez", "3"], "No such option: --num-framez"),
         (["generate", "--prompt", "a", "--height", "tall"], "Invalid value for '--height'"),
-        (["generate", "--prompt", "a", "--num-gpus", "8"], "num_gpus: this version has nothing for it"),
+        (
+            ["generate", "--prompt", "a", "--num-gpus", "8"],
+            "This version has nothing for num_gpus 8 (several devices for one clip); leave it out.",
+        ),
         (["frobnicate"], "No such command 'frobnicate'"),
     ],
 )

@@ -11,7 +11,8 @@ import typer
 import yaml
 from typer.core import TyperCommand
 
-from vitascope.cli.absent import refusal
+from vitascope.cli.peer_flags import PEER_FLAGS, PeerFlag, refusal
+from vitascope.cli.peer_syntax import Rewriter
 from vitascope.config import nearest
 from vitascope.errors import ConfigurationError, InvalidType, UnknownField
 
@@ -19,43 +20,53 @@ from vitascope.errors import ConfigurationError, InvalidType, UnknownField
 def read_config(path: Path, known: list[str]) -> dict[str, str | list[str]]:
     """Return the file's values by flag name, as one would type them.
 
-    Keys are flag names with `-` or `_`. A mapping is a group; what groups are called does not matter.
+    Keys are flag names with `-` or `_`, or a peer's (`peer_flags`). A mapping is a group; what groups are
+    called does not matter.
 
     Raises:
         ConfigurationError: the file cannot be read or is no mapping, or sets a name twice.
-        UnknownField: a key that is no flag, with the nearest one.
+        UnknownField: a key that is no flag, with the nearest one; or keys of features that are not here.
 
     """
     values: dict[str, str | list[str]] = {}
+    refused: list[tuple[PeerFlag, str | list[str]]] = []
     for where, key, value in _flat(_parse(path), path.name):
-        if key not in known:
-            raise UnknownField(
-                f"{where}: {refusal(key) or f'there is no such key{nearest(key, known)}'}", param=key
-            )
-        if key in values:
-            raise ConfigurationError(f"{where}: this is set twice in the file.", param=key)
-        if value is not None:
-            values[key] = _typed_out(where, value)
+        row = PEER_FLAGS.get(key)
+        if key not in known and row is None:
+            raise UnknownField(f"{where}: there is no such key{nearest(key, known)}", param=key)
+        if value is None:
+            continue
+        typed = _typed_out(where, value)
+        meaning = {key: typed} if key in known or row is None else row.meaning(_lower(row, typed), known)
+        if meaning is None and row is not None:
+            refused.append((row, _lower(row, typed)))
+        for name, own_value in (meaning or {}).items():
+            if name in values:
+                raise ConfigurationError(f"{where}: this is set twice in the file.", param=name)
+            values[name] = own_value
+    if refused:
+        raise UnknownField(f"{path.name}: {refusal(refused)}", param=refused[0][0].name)
     return values
 
 
 class ConfigurableCommand(TyperCommand):
-    """A command whose flags may come from a file, and that refuses by name what this version lacks."""
+    """A command whose flags may come from a file, and that understands the peers' flags."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the command line; absent features are looked for first."""
-        for arg in args:
-            name = arg.partition("=")[0].removeprefix("--").replace("-", "_")
-            if arg.startswith("--") and (reason := refusal(name)):
-                raise typer.BadParameter(reason)
-        return super().parse_args(ctx, args)
+        """Parse the command line, rewritten into our own options."""
+        return super().parse_args(ctx, Rewriter(self.params).rewrite(args))
 
 
 def use_config(ctx: typer.Context, path: Path | None) -> Path | None:
     """Take a file's values for flags that are not given; the callback of `--config`."""
     if path is not None:
-        known = [p.name for p in ctx.command.params if p.name not in {None, "config", "help"}]
-        ctx.default_map = dict(read_config(path, [name for name in known if name]))
+        options = {p.name: p for p in ctx.command.params if p.param_type_name == "option"}
+        known = [name for name in options if name not in {None, "config", "help"}]
+        values = read_config(path, [name for name in known if name])
+        ctx.default_map = {
+            name: [value] if options[name].multiple and isinstance(value, str) else value
+            for name, value in values.items()
+        }
     return path
 
 
@@ -80,6 +91,10 @@ def _flat(group: Mapping[Any, Any], where: str) -> Iterator[tuple[str, str, Any]
             yield from _flat(value, place)
         else:
             yield place, str(key).replace("-", "_"), value
+
+
+def _lower(row: PeerFlag, typed: str | list[str]) -> str | list[str]:
+    return typed.lower() if row.is_switch and isinstance(typed, str) else typed
 
 
 def _typed_out(where: str, value: Any) -> str | list[str]:

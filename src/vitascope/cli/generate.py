@@ -14,11 +14,14 @@ from vitascope.cli.config_file import use_config
 from vitascope.cli.flags import taking
 from vitascope.cli.options import Pictures, Runtime, Wishes
 from vitascope.cli.output import Output
+from vitascope.cli.perf import Perf, StepWatch
 from vitascope.cli.progress import StepBar, pace
+from vitascope.cli.prompts import Prompts
 from vitascope.observability.logs import set_up_logging
 
 if TYPE_CHECKING:
-    from vitascope.library import Clip
+    from vitascope.engine.events import Advanced
+    from vitascope.library import Clip, Model, OnProgress
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,26 +39,57 @@ class Source:
     ] = None
 
 
-@taking(Source, Wishes, Pictures, Runtime, Output)
-def generate(_source: Source, wishes: Wishes, pictures: Pictures, runtime: Runtime, output: Output) -> None:
+@taking(Source, Prompts, Wishes, Pictures, Runtime, Output, Perf)
+def generate(  # noqa: PLR0917  # one value for each group of flags
+    _source: Source,
+    prompts: Prompts,
+    wishes: Wishes,
+    pictures: Pictures,
+    runtime: Runtime,
+    output: Output,
+    perf: Perf,
+) -> None:
     """Make a clip from a prompt, and from pictures if given, and write it as MP4."""
     set_up_logging("warning")
+    takes = prompts.takes(wishes.seed)
     pictures.check()
-    output.check()
-    console = Console(stderr=True)
+    output.check(len(takes))
+    perf.check(len(takes), overwrite=output.overwrite)
     began = time.perf_counter()
-    with StepBar(console) as bar:
+    with StepBar(Console(stderr=True)) as bar:
         card = runtime.describe(on_download=bar.download)
         inputs: dict[str, Any] = pictures.fitted(wishes, card, runtime.settings().max_input_pixels)
-        wishes.check(inputs, card)
+        for take in takes:
+            wishes.check(take, inputs, card)
         model = runtime.load()
-        loaded = time.perf_counter()
+    load_s = time.perf_counter() - began
+    asked = wishes.given() | inputs | {"loras": runtime.chosen()}
+    for number, take in enumerate(takes, 1):
+        watch, clip = _make(model, asked | take)
+        paths = output.write(clip, number if len(takes) > 1 else None)
+        total_s = time.perf_counter() - began
+        _report(clip, paths, load_s=load_s, total_s=total_s)
+        perf.write(clip, watch, load_s=load_s, total_s=total_s)
+        began, load_s = time.perf_counter(), 0.0  # the next one finds the model loaded
+
+
+def _make(model: Model, asked: dict[str, Any]) -> tuple[StepWatch, Clip]:
+    """Make one clip with a bar that is gone before anything is printed, and say what it was warned of."""
+    console, watch = Console(stderr=True), StepWatch()
+    with StepBar(console) as bar:
         bar.begin()
-        clip = model.generate(**wishes.given(), **inputs, loras=runtime.chosen(), on_progress=bar.update)
+        clip = model.generate(**asked, on_progress=_both(bar.update, watch.update))
     for warning in clip.warnings:
         console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
-    paths = output.write(clip)
-    _report(clip, paths, load_s=loaded - began, total_s=time.perf_counter() - began)
+    return watch, clip
+
+
+def _both(one: OnProgress, other: OnProgress) -> OnProgress:
+    def update(event: Advanced) -> None:
+        one(event)
+        other(event)
+
+    return update
 
 
 def _report(clip: Clip, paths: list[Path], *, load_s: float, total_s: float) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from vitascope.card import Wish, resolve
+from vitascope.cli.prompts import Take
 from vitascope.config import Settings, available_cores, load_settings, parse_adapter
 from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit, picture_key
@@ -102,9 +103,8 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wishes:
-    """What the clip should be; what is not said is the model's native value."""
+    """What the clip should be besides its prompt; what is not said is the model's native value."""
 
-    prompt: Annotated[str, _in("Clip", "What the clip should show.", "--prompt", "-p")]
     negative_prompt: Annotated[str | None, _in("Clip", "What it should not show.")] = None
     height: Annotated[int | None, _in("Clip", "Height in pixels.")] = None
     width: Annotated[int | None, _in("Clip", "Width in pixels.")] = None
@@ -140,12 +140,12 @@ class Wishes:
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in said.items() if value is not None}
 
-    def check(self, pictures: dict[str, Picture], card: ModelCard) -> None:
+    def check(self, take: Take, pictures: dict[str, Picture], card: ModelCard) -> None:
         """Refuse what the model cannot do before its weights are read. Raises `InvalidRequest`."""
         keys: dict[str, Any] = {
             frame: picture_key(pictures[name]) for name, frame in _FRAMES.items() if name in pictures
         }
-        resolve(Wish(**self.given(), **keys), card)
+        resolve(Wish(**(self.given() | take), **keys), card)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

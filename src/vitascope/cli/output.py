@@ -49,11 +49,12 @@ class Output:
         wanted = {".mp4": self.save_output, ".npz": self.return_frames, ".png": self.contact_sheet}
         return [suffix for suffix, is_wanted in wanted.items() if is_wanted]
 
-    def check(self) -> None:
+    def check(self, num_clips: int = 1) -> None:
         """Refuse what can be refused before a clip is made, and make the folder. Raises `InvalidRequest`."""
         folder, stem = self._place()
         if stem is not None:
-            self._check_free(folder, stem)
+            for number in range(1, num_clips + 1) if num_clips > 1 else [None]:
+                self._check_free(folder, _numbered(stem, number))
         if not self.suffixes:
             return
         try:
@@ -63,10 +64,10 @@ class Output:
                 f"The folder {str(folder)!r} cannot be made: {error.strerror}.", param="output_path"
             ) from None
 
-    def write(self, clip: Clip) -> list[Path]:
-        """Write the files and return their paths, the clip's first."""
-        folder, stem = self._place()
-        stem = stem or self._free_stem(folder, clip.request)
+    def write(self, clip: Clip, number: int | None = None) -> list[Path]:
+        """Write the files and return their paths, the clip's first; one of several clips has a number."""
+        folder, name = self._place()
+        stem = self._free_stem(folder, clip.request) if name is None else _numbered(name, number)
         paths = [folder / f"{stem}{suffix}" for suffix in self.suffixes]
         for path in paths:
             with whole_file(path) as part:
@@ -110,6 +111,10 @@ def automatic_name(request: GenerationRequest, now: datetime) -> str:
     slug = re.sub(r"[^a-z0-9]+", "_", request.prompt.lower())[:_SLUG_CHARS].strip("_") or "output"
     digest = hashlib.sha256(repr(sorted(asdict(request).items())).encode()).hexdigest()
     return f"{slug}_{now:%Y%m%d-%H%M%S}_{digest[:8]}"
+
+
+def _numbered(stem: str, number: int | None) -> str:
+    return stem if number is None else f"{stem}-{number}"
 
 
 def _stem(name: str) -> str:

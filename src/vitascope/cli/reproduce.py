@@ -53,7 +53,11 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
         wishes = _wishes(told)
         inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
         clip = model.generate(
-            **wishes.given(), **inputs, loras=dict(told.request.loras), on_progress=bar.update
+            told.request.prompt,
+            **wishes.given(),
+            **inputs,
+            loras=dict(told.request.loras),
+            on_progress=bar.update,
         )
     _check_request(told, clip)
     if original.output_path is not None:

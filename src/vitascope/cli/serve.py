@@ -12,15 +12,23 @@ from pydantic.fields import FieldInfo
 import vitascope
 from vitascope.cli.flags import with_parameters
 from vitascope.config import Settings, load_settings
+from vitascope.errors import InvalidRequest
 from vitascope.observability.logs import set_up_logging
 
 
-def _serve(config: Path | None = None, **flags: Any) -> None:
+def _serve(model: str | None = None, config: Path | None = None, **flags: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; what runs then goes on at the next start.
 
     Each flag may also be set in a TOML file (--config) or as a variable (--data-dir is VITASCOPE_DATA_DIR).
     Flags win over variables, variables over the file.
     """
+    if model is not None:
+        if flags["model_path"] not in (None, model):
+            raise InvalidRequest(
+                f"MODEL is {model!r} and --model-path {flags['model_path']!r}; give one of them.",
+                param="model_path",
+            )
+        flags["model_path"] = model
     settings = load_settings(
         {name: value for name, value in flags.items() if value not in (None, [])}, file=config
     )
@@ -57,11 +65,15 @@ def _shown_default(name: str, field: FieldInfo) -> str | bool:
     return False if unset else str(field.default)
 
 
+_MODEL = Annotated[
+    str | None, typer.Argument(help="Model folder or hub id, as --model-path.", show_default=False)
+]
 _CONFIG = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
 
 serve = with_parameters(
     _serve,
     [
+        Parameter("model", Parameter.KEYWORD_ONLY, default=None, annotation=_MODEL),
         Parameter("config", Parameter.KEYWORD_ONLY, default=None, annotation=_CONFIG),
         *(_flag(name, field) for name, field in Settings.model_fields.items()),
     ],

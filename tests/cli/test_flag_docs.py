@@ -1,0 +1,24 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitascope.cli.flag_docs import page
+
+FLAGS = Path(__file__).parents[2] / "docs" / "flags.md"
+
+
+def test_the_page_of_flags_is_up_to_date():
+    assert FLAGS.read_text(encoding="utf-8") == page(), "run `make docs`"
+
+
+def test_every_kind_of_row_is_told():
+    rows = {
+        cells[1].strip(): cells[2].strip()
+        for line in page().splitlines()
+        if len(cells := line.split("|")) == 4
+    }
+    assert rows["`--omni`"] == "`true` is accepted; otherwise refused: Language models"
+    assert rows["`--served-model-name`"] == "is `--model-name`"
+    assert rows["`--720p`"] == "is `--width 1280` `--height 720`"
+    assert rows["`--boundary-ratio`"] == "refused: Moving the border between two experts"
+    assert rows["`--trust-remote-code`"] == "accepted either way: Code from a model folder; none is ever run"
