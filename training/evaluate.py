@@ -82,7 +82,7 @@ class Model:
         defaults = json.loads((folder / "vitascope.json").read_text())["defaults"]
         self.options = {
             "num_inference_steps": args.inference_steps or defaults["num_inference_steps"],
-            "max_sequence_length": args.max_sequence_length,
+            "max_sequence_length": args.max_sequence_length or defaults["max_sequence_length"],
             "guidance_scale": defaults["guidance_scale"] if guidance is None else guidance,
             "output_type": "np",
         }
@@ -265,7 +265,9 @@ def main() -> None:
     parser.add_argument("--few", type=int, default=40, help="captions of every other row")
     parser.add_argument("--only", default="", help="rows to fill, with commas; all if empty")
     parser.add_argument("--inference-steps", type=int, help="default: the model's")
-    parser.add_argument("--max-sequence-length", type=int, default=512, help="padding of the captions")
+    parser.add_argument(
+        "--max-sequence-length", type=int, help="padding of the captions; default: the model's"
+    )
     parser.add_argument("--guidance", type=float, help="default: the model's")
     parser.add_argument("--vae-only", action="store_true", help="round trip of a bare autoencoder folder")
     parser.add_argument("--threads", type=int, default=1)

@@ -51,7 +51,7 @@ def description(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) ->
         "defaults": {
             "height": 64, "width": 64, "num_frames": 17, "fps": 8,
             "num_inference_steps": args.inference_steps, "guidance_scale": args.guidance,
-            "flow_shift": SHIFT, "negative_prompt": "",
+            "flow_shift": args.flow_shift, "negative_prompt": "", "max_sequence_length": 64,
         },
         "limits": {"height": 128, "width": 128, "num_frames": 33},
         "known_words": known_words(tokenizer),
@@ -85,6 +85,18 @@ def save_text_encoder(source: Path, folder: Path) -> None:
     path.write_text(json.dumps(config, indent=2) + "\n")
 
 
+def tidy(folder: Path) -> None:
+    """Leave out what says where the parts lay, and let everybody read the files."""
+    for path in folder.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+        if path.name in ("config.json", "tokenizer_config.json"):
+            config = json.loads(path.read_text())
+            kept = {
+                k: v for k, v in config.items() if k not in ("_name_or_path", "is_local", "local_files_only")
+            }
+            path.write_text(json.dumps(kept, indent=2) + "\n")
+
+
 def export(args: argparse.Namespace) -> None:
     """Write everything beside the goal, then swap it in."""
     folder = args.out.with_name(args.out.name + ".new")
@@ -101,11 +113,12 @@ def export(args: argparse.Namespace) -> None:
     save_tokenizer(tokenizer, folder / "tokenizer")
     save_text_encoder(args.text / "text_encoder", folder / "text_encoder")
     scheduler = UniPCMultistepScheduler(
-        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=SHIFT
+        prediction_type="flow_prediction", use_flow_sigmas=True, flow_shift=args.flow_shift
     )
     scheduler.save_pretrained(folder / "scheduler")
     write_index(folder)
     (folder / "vitascope.json").write_text(json.dumps(description(tokenizer, args), indent=2) + "\n")
+    tidy(folder)
     old = args.out.with_name(args.out.name + ".old")
     if args.out.exists():
         args.out.rename(old)
@@ -124,6 +137,7 @@ def main() -> None:
     parser.add_argument("--transformer", type=Path, default=Path("training/runs/transformer"))
     parser.add_argument("--inference-steps", type=int, default=16)
     parser.add_argument("--guidance", type=float, default=2.0)
+    parser.add_argument("--flow-shift", type=float, default=SHIFT)
     with torch.no_grad():
         export(parser.parse_args())
 
