@@ -59,6 +59,18 @@ def test_a_clip_is_saved_with_its_provenance(model: vitascope.Model, tmp_path: P
     assert (told.request, told.identity) == (clip.request, model.card.identity)
 
 
+def test_an_attention_cache_changes_the_clip_and_an_idle_one_is_warned_of(model: vitascope.Model) -> None:
+    def clip(**cache: int) -> vitascope.Clip:
+        given = vitascope.AttentionCache(**cache) if cache else None
+        return model.generate("a cat", seed=1, **(SMALL | {"num_inference_steps": 3}), attention_cache=given)
+
+    plain = clip()
+    assert not torch.equal(clip(start_step=0, interval=3, end_step=2).latents, plain.latents)
+    idle = clip(start_step=0, interval=1, end_step=2)
+    assert torch.equal(idle.latents, plain.latents)
+    assert [w for w in idle.warnings if "spares none of the 3 steps" in w]
+
+
 def test_progress_is_told_to_the_step(model: vitascope.Model) -> None:
     seen: list[Advanced] = []
     model.generate("a cat", seed=1, on_progress=seen.append, **SMALL)

@@ -11,13 +11,15 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from vitascope.request import AttentionCache
+
 if TYPE_CHECKING:
     from vitascope.library import Clip as Clip
     from vitascope.library import Model as Model
     from vitascope.library import load as load
 
 __version__ = "0.1.0"
-__all__ = ["Clip", "Model", "__version__", "load"]
+__all__ = ["AttentionCache", "Clip", "Model", "__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
