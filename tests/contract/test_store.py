@@ -87,7 +87,7 @@ def make_move(store, job: Job, move: Move) -> None:
 
 
 def test_a_submitted_job_reads_back_exactly(store):
-    job = make_job(first_frame="a.png", flow_shift=8.0)
+    job = replace(make_job(first_frame="a.png", flow_shift=8.0), remixed_from=new_id())
     submitted = store.submit(job)
     assert submitted == replace(job, sequence=submitted.sequence)
     assert store.get(job.id) == submitted

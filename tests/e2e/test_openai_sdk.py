@@ -61,6 +61,31 @@ def test_create_retrieve_poll_download_delete(client):
         client.videos.retrieve(video.id)
 
 
+def test_the_stills_of_a_clip_are_pictures(client, finished):
+    for variant, kind in (("thumbnail", "WEBP"), ("spritesheet", "JPEG")):
+        with Image.open(
+            io.BytesIO(client.videos.download_content(finished, variant=variant).read())
+        ) as still:
+            still.load()
+            assert still.format == kind
+
+
+def test_a_remix_is_another_clip_of_the_same_settings(client, finished):
+    remix = client.videos.remix(finished, prompt="a green circle moving right on a blue background")
+    assert (remix.remixed_from_video_id, remix.model_extra["num_frames"]) == (finished, 5)
+    done = client.videos.poll(remix.id)
+    assert (done.status, done.model_extra["seed"]) == ("completed", QUICK["seed"])
+    clips = {client.videos.download_content(video).read() for video in (finished, remix.id)}
+    assert len(clips) == 2
+
+
+def test_a_create_that_is_retried_under_its_key_is_one_video(client):
+    key = {"Idempotency-Key": "one-and-the-same"}
+    videos = [client.videos.create(prompt=PROMPT, extra_body=QUICK, extra_headers=key) for _ in range(2)]
+    assert videos[0].id == videos[1].id
+    client.videos.delete(videos[0].id)
+
+
 def test_create_and_poll_with_model_seconds_and_size(client):
     model = client.models.list().data[0]
     size = f"{model.defaults['width']}x{model.defaults['height']}"

@@ -14,6 +14,7 @@ from vitascope.api.events import stream
 from vitascope.api.idempotency import PARAMETER, once
 from vitascope.api.intake import read_body
 from vitascope.api.reading import choose_card, read_wish
+from vitascope.api.remix import REMIX_BODY, read_prompt, submit_remix
 from vitascope.api.request_schema import CREATE_BODY
 from vitascope.api.services import Services
 from vitascope.api.submission import served, submit
@@ -68,6 +69,14 @@ class OpenAIVideos:
         add(one, self.delete, methods=["DELETE"], response_model=DeletedVideo, responses=refusals(401, 404))
         add(
             f"{one}/cancel", self.cancel, methods=["POST"], response_model=Video, responses=refusals(401, 404)
+        )
+        add(
+            f"{one}/remix",
+            self.remix,
+            methods=["POST"],
+            response_model=Video,
+            responses=refusals(400, 401, 404, 413, 415, 429, 503),
+            openapi_extra={"requestBody": REMIX_BODY, "parameters": [PARAMETER]},
         )
         add(
             f"{one}/content",
@@ -129,6 +138,21 @@ class OpenAIVideos:
         await self._services.off_loop(_cancel, self._services, video_id)
         self._services.scheduling.wake()
         return await self.retrieve(video_id)
+
+    async def remix(self, request: Request, video_id: str) -> Response:
+        """Make a completed video again with another prompt; settings, seed and pictures stay."""
+        services = self._services
+        body = await read_body(request, max_bytes=services.settings.max_body_bytes)
+        prompt = read_prompt(body)
+
+        async def submit_new(mark: Idempotency | None) -> Job:
+            original = (await self._find(video_id)).job
+            _finished_file(original, "video")
+            card = choose_card(original.request.model, served(services), ())
+            return await submit_remix(services, original, prompt, card, idempotency=mark)
+
+        job = await once(services, request, body, submit_new)
+        return await self.retrieve(job.id)
 
     async def content(
         self,

@@ -86,7 +86,7 @@ def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
 
 async def _accept(services: Services, reading: Reading, card: ModelCard, count: int) -> GenerationRequest:
     request = _resolve(reading, card)
-    await services.off_loop(_check_room, services, count)
+    await services.off_loop(check_room, services, count)
     if reading.first_frame is None:
         return request
     reading = replace(
@@ -122,7 +122,8 @@ def _submit_all(services: Services, jobs: Sequence[Job]) -> list[Job]:
     return submitted
 
 
-def _check_room(services: Services, count: int) -> None:
+def check_room(services: Services, count: int) -> None:
+    """Refuse what would make the line too long; blocking. Raises `QueueFull`."""
     # Creates that arrive together may pass it together; the limit keeps a line short, not exact.
     limit = services.settings.max_queue
     if services.store.num_waiting() + count > limit:

@@ -122,6 +122,7 @@ def video_of(job: Job, *, queue_position: int | None = None, eta_s: float | None
         expires_at=None if job.expires_at is None else int(job.expires_at),
         prompt=request.prompt,
         size=f"{request.width}x{request.height}",
+        remixed_from_video_id=job.remixed_from,
         seconds=f"{round(request.duration_s, 3):g}",
         error=error_of(job),
         fps=request.fps,

@@ -113,6 +113,7 @@ class Job:
     """One row. Times are unix seconds (fractions kept); `sequence` orders jobs totally by submission.
 
     `waited_for`: its caller waits on the line, and the job goes when the caller has its file or is gone.
+    `remixed_from`: the id of the job whose request this one repeats with another prompt.
     """
 
     id: str
@@ -133,6 +134,7 @@ class Job:
     stats: Stats | None = None
     failure: Failure | None = None
     idempotency: Idempotency | None = None
+    remixed_from: str | None = None
 
     def file(self, variant: str) -> StoredFile | None:
         """Return the stored file of that variant, or None."""

@@ -60,6 +60,7 @@ jobs = Table(
     Column("failure", Text),
     Column("idempotency_key", String(64)),
     Column("idempotency_body", String(64)),
+    Column("remixed_from", String(64)),
     Index("jobs_by_state", "state", "sequence"),
     Index("jobs_by_idempotency_key", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
@@ -95,6 +96,7 @@ def to_row(job: Job) -> dict[str, Any]:
         "failure": None if job.failure is None else _dump(job.failure),
         "idempotency_key": None if job.idempotency is None else job.idempotency.key,
         "idempotency_body": None if job.idempotency is None else job.idempotency.body,
+        "remixed_from": job.remixed_from,
     }
 
 
@@ -121,6 +123,7 @@ def from_row(row: RowMapping) -> Job:
         stats=None if row["stats"] is None else msgspec.json.decode(row["stats"], type=Stats),
         failure=None if row["failure"] is None else msgspec.json.decode(row["failure"], type=Failure),
         idempotency=_idempotency(row),
+        remixed_from=row["remixed_from"],
     )
 
 
