@@ -76,6 +76,7 @@ class Server:
         await asyncio.wait([dispatching, serving, *others], return_when=asyncio.FIRST_COMPLETED)
         log.info("stopping: running jobs are parked and go on at the next start")
         http.should_exit = True
+        await asyncio.to_thread(self._end_waits)
         await self._park(dispatching)
         await serving
         await _cancel([dispatching, *others])
@@ -93,6 +94,12 @@ class Server:
         drained = asyncio.create_task(self.dispatcher.drain())
         await asyncio.wait([dispatching, drained], return_when=asyncio.FIRST_COMPLETED)
         drained.cancel()
+
+    def _end_waits(self) -> None:
+        """Have those who wait for a clip told at once; they cannot come back for it."""
+        self.services.stopping.set()
+        for job in self.store.waited_for():
+            self.services.changes.notify(job.id)
 
     async def _sweep(self) -> None:
         while True:

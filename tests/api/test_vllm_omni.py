@@ -96,6 +96,15 @@ def test_a_client_that_leaves_cancels_its_job(house, leaving_call):
     assert house.scheduling.wakes == 2
 
 
+def test_a_server_that_stops_tells_those_who_wait(open_house):
+    house, client = open_house()
+    house.services.stopping.set()
+    answer = client.post(SYNC, json=PROMPT)
+    assert "stopping" in refusal(answer, 503)["message"]
+    assert answer.headers["retry-after"]
+    assert house.store.waited_for() == []
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [({}, "prompt"), ({**PROMPT, "size": "640x"}, "size"), ({**PROMPT, "num_frames": 8}, "num_frames")],

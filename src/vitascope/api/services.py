@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -68,7 +69,10 @@ class Inputs(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The api's parts. `pool` runs the blocking calls, so that the event loop never waits for a disk."""
+    """The api's parts. `pool` runs the blocking calls, so that the event loop never waits for a disk.
+
+    Once `stopping` is set, calls that wait for a job end as soon as that job is notified of.
+    """
 
     settings: Settings
     store: Store
@@ -80,6 +84,8 @@ class Services:
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="api-store")
     )
+
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a blocking call in the api's own threads and return what it returns."""

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from vitascope.api.services import Services
-from vitascope.errors import Cancelled, NotFound, of_code
+from vitascope.errors import Cancelled, NotFound, Unavailable, of_code
 from vitascope.jobs.job import Job, State
 
 Answer = Callable[[Sequence[Job]], Awaitable[Response]]
@@ -84,6 +84,8 @@ class Waiting(Response):
             job = await self._services.off_loop(self._read, job_id)
             if job.state is State.SUCCEEDED:
                 return job
+            if self._services.stopping.is_set():
+                raise Unavailable("The server is stopping; send the request again in a moment.")
             await changes.wait(job_id, version)
 
     def _read(self, job_id: str) -> Job:

@@ -77,3 +77,23 @@ def test_a_refusal_is_in_the_envelope_and_nothing_waits(shared_server):
     answer = httpx.post(f"{shared_server.url}/v1/videos/sync", data={"prompt": PROMPT, "num_frames": "6"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "num_frames")
     assert jobs_of(shared_server) == before
+
+
+@pytest.mark.parametrize(("end", "said"), [("kill", "000"), ("terminate", "503")])
+def test_nothing_is_left_of_what_was_waited_for_when_the_server_ended(live_server, end, said):
+    url = f"{live_server.url}/v1/videos/sync"
+    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url, "-F", f"prompt={PROMPT}"]
+    command += ["-F", f"num_inference_steps={MOST_STEPS}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
+        while not (ids := jobs_of(live_server)):
+            assert curl.poll() is None
+        live_server.wait_for(ids[0], lambda video: video["progress"] > 0)
+        if end == "kill":
+            live_server.kill()
+        else:
+            assert live_server.terminate() == 0
+        assert curl.stdout.read() == said
+    live_server.start()
+    live_server.wait_ready()
+    assert jobs_of(live_server) == []
+    assert "Traceback" not in live_server.log.read_text()
