@@ -13,6 +13,9 @@ import torch
 from diffusers import WanPipeline
 from safetensors.torch import save_file
 
+import tiny_cogvideox  # noqa: F401  (adds its cases)
+import tiny_hunyuan  # noqa: F401  (adds its cases)
+import tiny_ltx2  # noqa: F401  (adds its cases)
 from tiny_models import CASES, Tiny, tiny
 from vitascope.config import parse_adapter
 from vitascope.engine.engine import Engine
@@ -409,3 +412,33 @@ def test_the_command_line_adds_what_it_is_given_and_makes_the_clip_again(home: P
     assert read_provenance(Path(clip)).request.loras == (("ink", 1.0),)
     assert run(["reproduce", clip, *lora]) == 0
     assert run(["reproduce", clip, *lora[2:]]) != 0
+
+
+# ---- the other families
+
+
+@pytest.mark.parametrize("case", ["cogvideox_5b", "hunyuan_t2v", "hunyuan15_t2v", "ltx2_t2v"])
+def test_every_family_takes_adapters_and_is_itself_without(tmp_path: Path, case: str) -> None:
+    plain = tiny(case)
+    family = load_family(plain.folder, device="cpu")
+    linear = {
+        name: layer
+        for name, layer in family._parts.transformer.named_modules()
+        if isinstance(layer, torch.nn.Linear) and "attn" in name
+    }
+    generator = torch.Generator().manual_seed(3)
+    weights = {}
+    for name, layer in linear.items():
+        for half, shape in (("A", (2, layer.in_features)), ("B", (layer.out_features, 2))):
+            weights[f"transformer.{name}.lora_{half}.weight"] = torch.randn(shape, generator=generator) * 0.3
+    file = write(tmp_path / "ink.safetensors", weights)
+    model = Adapted(register(family, f"ink={file}"), None, plain)
+    inked, without = latents(model, model.request(loras=(("ink", 1.0),)), model.request())
+    assert equal(without, latents(replace(model, family=plain.family), plain.request())[0])
+    assert not equal(without, inked)
+
+
+def equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, dict):
+        return all(torch.equal(ours[stream], theirs[stream]) for stream in ours)
+    return torch.equal(ours, theirs)
