@@ -48,6 +48,23 @@ def test_every_setting_is_a_flag_of_serve():
     assert all(flags[name].help == field.description for name, field in Settings.model_fields.items())
 
 
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("vitascope jo", ["jobs"]),
+        ("vitascope jobs wa", ["watch"]),
+        ("vitascope generate --num-o", ["--num-outputs-per-prompt"]),
+        ("vitascope serve --model-c", ["--model-cache-dir"]),
+    ],
+)
+def test_the_shell_completes_commands_and_flags(vitascope, monkeypatch, line, completions):
+    monkeypatch.setenv("_VITASCOPE_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", line)
+    monkeypatch.setenv("COMP_CWORD", str(line.count(" ")))
+    ran = vitascope()
+    assert (ran.status, ran.out.split()) == (0, completions)
+
+
 def test_every_wish_is_a_flag_of_generate():
     flags = {parameter.name for parameter in COMMANDS["generate"].params}
     assert {*WISH_FIELDS} - {"first_frame", "last_frame", "loras"} < flags

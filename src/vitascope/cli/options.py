@@ -52,12 +52,13 @@ class Runtime:
             "Model",
             "Adapter to add: NAME=PATH or NAME=PATH:SCALE; NAME.high=PATH and NAME.low=PATH for one of two "
             "experts. May be repeated.",
+            metavar="NAME=PATH",
         ),
     ] = None
     device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
     dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
     num_threads: Annotated[
-        int | None, _in("Model", "CPU threads; 0 takes the cores of the machine.", min=0)
+        int | None, _in("Model", "CPU threads; 0 takes the cores of the machine.", metavar="N", min=0)
     ] = None
 
     def settings(self) -> Settings:
@@ -154,7 +155,11 @@ class Pictures:
 
     image_path: Annotated[
         list[Path] | None,
-        _in("Pictures", "First frame (JPEG, PNG or WebP); given a second time, the last frame."),
+        _in(
+            "Pictures",
+            "First frame (JPEG, PNG or WebP), and the last one if there are two.",
+            metavar="FILE...",
+        ),
     ] = None
     last_image_path: Annotated[Path | None, _in("Pictures", "Last frame.")] = None
     resize_mode: Annotated[

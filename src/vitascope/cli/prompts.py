@@ -23,13 +23,19 @@ class Prompts:
 
     prompt: Annotated[
         list[str] | None,
-        _in("What the clip should show; several make several clips.", "--prompt", "-p", show_default=False),
+        _in(
+            "What the clip should show; several make several clips.",
+            "--prompt",
+            "-p",
+            metavar="TEXT...",
+            show_default=False,
+        ),
     ] = None
     prompt_path: Annotated[
         Path | None, _in("Text file with a prompt a line; each makes a clip.", show_default=False)
     ] = None
     num_outputs_per_prompt: Annotated[
-        int, _in("Clips of each prompt; their seeds are --seed and those after it.", min=1, max=1000)
+        int, _in("Clips of each prompt, with --seed and the seeds after it.", metavar="N", min=1, max=1000)
     ] = 1
 
     def takes(self, seed: int | None) -> list[Take]:

@@ -15,6 +15,20 @@ from vitascope.config import Settings, load_settings
 from vitascope.errors import InvalidRequest
 from vitascope.observability.logs import set_up_logging
 
+# Where --help shows a flag; one of no group stands with the general ones.
+_GROUPS = {
+    "Address": "host port api_key insecure allowed_hosts cors_origins",
+    "Model": (
+        "model_path model_name model_alias model_revision model_cache_dir offline lora device num_threads"
+    ),
+    "Requests": (
+        "max_queue max_body_bytes max_input_pixels allow_remote_media allow_media_domain "
+        "allowed_local_media_path"
+    ),
+    "Jobs": "data_dir max_attempts checkpoint_interval_s retention_s",
+}
+_PANELS = {name: panel for panel, names in _GROUPS.items() for name in names.split()}
+
 
 def _serve(model: str | None = None, config: Path | None = None, **flags: Any) -> None:
     """Serve a model over HTTP until SIGTERM or Ctrl-C; what runs then goes on at the next start.
@@ -46,8 +60,14 @@ def _announce(url: str) -> None:
 
 
 def _flag(name: str, field: FieldInfo) -> Parameter:
-    option = typer.Option(help=field.description, show_default=_shown_default(name, field))
-    annotation: Any = Annotated[_plain(field.annotation), option]
+    plain = _plain(field.annotation)
+    option = typer.Option(
+        help=field.description,
+        show_default=_shown_default(name, field),
+        metavar="TEXT" if plain == list[str] | None else None,
+        rich_help_panel=_PANELS.get(name),
+    )
+    annotation: Any = Annotated[plain, option]
     return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
 
@@ -60,13 +80,17 @@ def _plain(annotation: Any) -> Any:
 
 def _shown_default(name: str, field: FieldInfo) -> str | bool:
     unset = (
-        field.is_required() or field.default in (None, ()) or name == "model_path" or field.default_factory
+        field.is_required()
+        or field.default in (None, (), False)
+        or name == "model_path"
+        or field.default_factory
     )
     return False if unset else str(field.default)
 
 
 _MODEL = Annotated[
-    str | None, typer.Argument(help="Model folder or hub id, as --model-path.", show_default=False)
+    str | None,
+    typer.Argument(help="Model folder or hub id, as --model-path.", metavar="[MODEL]", show_default=False),
 ]
 _CONFIG = Annotated[Path | None, typer.Option(help="TOML file with settings.", show_default=False)]
 
