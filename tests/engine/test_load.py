@@ -40,9 +40,7 @@ def test_neither_folder_nor_hub_id_is_refused(name: str) -> None:
 
 
 def test_a_hub_id_offline_is_refused_with_advice() -> None:
-    with pytest.raises(
-        CheckpointError, match="neither a folder nor in the cache, and offline mode is on"
-    ):
+    with pytest.raises(CheckpointError, match="neither a folder nor in the cache, and offline mode is on"):
         find_model("nobody/no-such-model")
 
 
