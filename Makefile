@@ -47,6 +47,7 @@ parity: $(STAMP) ## every family against its reference; writes docs/parity.md
 
 docs: $(STAMP) ## renew the pages that are made from code
 	$(BIN)/python tests/families_table.py
+	$(BIN)/python -m vitascope.cli.flag_docs > docs/flags.md
 
 # ---- the bundled model; on a GPU add ARGS='--device cuda', to go on ARGS=--resume
 

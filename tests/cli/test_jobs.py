@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from rich.console import Console
+
+from vitascope.cli.jobs import _fate
+from vitascope.cli.progress import JobBar
 
 
 @pytest.fixture
@@ -55,3 +60,33 @@ def test_another_program_at_the_address_is_told_apart(vitascope):
         ran = vitascope("jobs", "list", "--url", url)
         thread.join()
     assert (ran.status, ran.err) == (1, f"error: What answers at {url} is no Vitascope server.\n")
+
+
+@pytest.mark.parametrize(
+    ("event", "status", "error", "fate"),
+    [
+        ("done", "completed", None, (0, "video_1 completed in 2.50 s")),
+        ("done", "failed", {"code": "x", "message": "Too large."}, (1, "video_1 failed: Too large.")),
+        ("done", "failed", {"code": "cancelled", "message": "x"}, (3, "video_1 was cancelled")),
+        ("deleted", None, None, (3, "video_1 was deleted")),
+    ],
+)
+def test_a_jobs_fate_is_the_exit_status(event, status, error, fate):
+    video = {"id": "video_1", "status": status, "error": error, "inference_time_s": 2.5}
+    assert _fate(event, video) == fate
+
+
+def test_the_bar_shows_place_stage_step_and_seconds_left():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    status = {"status": "queued", "stage": None, "step": 0, "num_steps": 0, "eta_s": 9.0, "queue_position": 2}
+    with JobBar(console) as bar:
+        bar.update(status)
+        bar._progress.refresh()
+        running = {"status": "in_progress", "stage": "denoise", "step": 7, "num_steps": 20, "eta_s": 4}
+        bar.update(status | running)
+        bar._progress.refresh()
+    shown = console.file.getvalue()
+    assert "2 before, 9 s left" in shown
+    assert "denoise" in shown
+    assert "7/20" in shown
+    assert "4 s left" in shown

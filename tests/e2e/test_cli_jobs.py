@@ -89,6 +89,17 @@ def test_a_running_job_is_cancelled_and_its_watch_says_so(jobs, shared_server, t
     assert jobs("cancel", video_id)[1] == f"{video_id}: cancelled\n"
 
 
+def test_a_watch_follows_a_job_from_its_first_step_to_its_end(jobs, shared_server):
+    video_id = shared_server.submit(num_inference_steps=30, num_frames=5)
+    status, out, _ = jobs("watch", video_id, "--json")
+    *running, end = map(json.loads, out.splitlines())
+    assert (status, end["event"], end["status"]) == (0, "done", "completed")
+    steps = [event["step"] for event in running]
+    assert steps
+    assert steps == sorted(steps)
+    assert {event["event"] for event in running} == {"status"}
+
+
 def test_a_deleted_job_is_gone(jobs, done):
     assert jobs("delete", done)[:2] == (0, f"{done}: deleted\n")
     status, _, err = jobs("show", done)
