@@ -23,8 +23,8 @@ from training.transformer import SHIFT
 
 EXAMPLES = (
     "a red circle moving right on a blue background",
-    "a small yellow star drifts up over purple",
-    "a big green square spinning on a white background",
+    "a yellow triangle drifts up over purple",
+    "a big green square bouncing on a white background",
 )
 
 
