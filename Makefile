@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help demo test check format lint types imports spelling parity docs clean \
-	train-vae train-text encode-clips train-transformer export-model evaluate-model
+	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -54,11 +54,16 @@ docs: $(STAMP) ## renew the pages that are made from code
 train-vae: $(STAMP) ## train the bundled model's autoencoder
 	$(BIN)/python -m training.vae $(ARGS)
 
+train-decoder: $(STAMP) ## train the decoder alone further, for the same latents
+	$(BIN)/python -m training.vae --decoder-only --init training/runs/vae/vae --out training/runs/decoder \
+		--muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
+
 train-text: $(STAMP) ## train its text encoder
 	$(BIN)/python -m training.text_encoder $(ARGS)
 
 encode-clips: $(STAMP) ## encode clips for the transformer's training
 	$(BIN)/python -m training.latents $(ARGS)
+	for size in 96x96x17 64x64x9 64x64x33; do $(BIN)/python -m training.latents --clips 768 --bucket $$size || exit; done
 
 train-transformer: $(STAMP) ## train its transformer
 	$(BIN)/python -m training.transformer $(ARGS)

@@ -19,7 +19,6 @@ from diffusers import AutoencoderKLWan, UniPCMultistepScheduler, WanTransformer3
 from transformers import PreTrainedTokenizerFast, UMT5EncoderModel
 
 from training.text_encoder import save_tokenizer
-from training.transformer import SHIFT
 
 EXAMPLES = (
     "a red circle moving right on a blue background",
@@ -132,12 +131,12 @@ def main() -> None:
     """Parse the command line and export."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("src/vitascope/bundled/vitascope-tiny"))
-    parser.add_argument("--vae", type=Path, default=Path("training/runs/vae/vae"))
+    parser.add_argument("--vae", type=Path, default=Path("training/runs/decoder/vae"))
     parser.add_argument("--text", type=Path, default=Path("training/runs/text"))
     parser.add_argument("--transformer", type=Path, default=Path("training/runs/transformer"))
-    parser.add_argument("--inference-steps", type=int, default=16)
-    parser.add_argument("--guidance", type=float, default=2.0)
-    parser.add_argument("--flow-shift", type=float, default=SHIFT)
+    parser.add_argument("--inference-steps", type=int, default=20)
+    parser.add_argument("--guidance", type=float, default=6.0)
+    parser.add_argument("--flow-shift", type=float, default=4.0)
     with torch.no_grad():
         export(parser.parse_args())
 
