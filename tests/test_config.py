@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from vitascope.config import (
     LISTS,
     AdapterSpec,
     Settings,
+    calm_threads,
     idle_variables,
     load_settings,
     nearest,
@@ -222,3 +224,10 @@ def test_an_adapter_that_is_written_otherwise_is_refused(text):
 def test_two_adapters_of_one_name_are_refused():
     with pytest.raises(ConfigurationError, match="lora 'ink' is given twice"):
         load(environ={"VITASCOPE_LORA": "ink=a,ink=b"})
+
+
+def test_idle_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    calm_threads()
+    assert (os.environ.pop("GOMP_SPINCOUNT"), os.environ["OMP_WAIT_POLICY"]) == ("0", "ACTIVE")

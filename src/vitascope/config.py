@@ -263,17 +263,22 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of a worker process: this one's, without our settings, with threads set.
+# Idle OpenMP threads sleep: spinning ones make a step many times slower when others share the cores.
+_CALM = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
 
-    Idle OpenMP threads sleep: spinning ones make a step many times slower when other processes share the
-    cores.
-    """
+
+def calm_threads() -> None:
+    """Let idle threads of this process sleep, unless its environment says otherwise; before torch loads."""
+    for name, value in _CALM.items():
+        os.environ.setdefault(name, value)
+
+
+def worker_environment(settings: Settings) -> dict[str, str]:
+    """Return the environment of a worker process: this one's, without our settings, with threads set."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     threads = str(settings.num_threads or available_cores())
     environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-    environment |= {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
-    return environment
+    return environment | _CALM
 
 
 def nearest(name: str, known: list[str]) -> str:

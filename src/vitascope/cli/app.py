@@ -15,6 +15,7 @@ from vitascope.cli.doctor import doctor
 from vitascope.cli.generate import generate
 from vitascope.cli.reproduce import reproduce
 from vitascope.cli.serve import serve
+from vitascope.config import calm_threads
 from vitascope.errors import VitascopeError
 
 INTERRUPTED = 130
@@ -49,6 +50,7 @@ def main() -> None:
     """Run the command line of this process."""
     if "--debug" not in sys.argv:
         sys.excepthook = _one_line
+    calm_threads()
     sys.exit(run(sys.argv[1:]))
 
 
