@@ -62,7 +62,7 @@ def native(name: str, card: ModelCard) -> str:
 def natives() -> Iterator[str]:
     """Return the rows of native values: one a kind of checkpoint, whatever the task it is tested at."""
     seen: set[str] = set()
-    for name in CASES:
+    for name in sorted(CASES):  # whatever was imported first
         kind = name.removesuffix("_flf2v") if CASES[name].media.last_frame is not None else name
         card = tiny(name).family.card
         cells = native("", card)

@@ -92,7 +92,7 @@ def rows(names: Iterable[str]) -> Iterator[str]:
 
 def main() -> None:
     """Print the table, and keep a whole one."""
-    chosen = sys.argv[1:] or list(CASES)
+    chosen = sys.argv[1:] or sorted(CASES)
     lines = list(rows(chosen))
     if not sys.argv[1:]:
         DOCUMENT.write_text(HEADER + "\n".join(lines) + "\n", encoding="utf-8")

@@ -248,10 +248,14 @@ def _home() -> Path:
 
 @functools.cache
 def tiny(name: str) -> Tiny:
+    """Build, save and load one of the contract's cases."""
+    return made(CASES[name])
+
+
+def made(case: Case) -> Tiny:
     """Build, save and load a case."""
-    case = CASES[name]
     built = case.build()
-    folder = _home() / name
+    folder = _home() / case.name
     built.save_pretrained(folder, safe_serialization=True)
     # The reference reads the same files: weights that lie otherwise in memory take other paths in some
     # kernels.

@@ -164,11 +164,17 @@ def test_serve_prints_its_address_and_ends_well_on_sigterm(tmp_path):
     assert "Traceback" not in log
 
 
+def heed_interrupts():
+    """Undo a shell's `&`: tests that run in the background ignore Ctrl-C, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_ctrl_c_shows_no_traceback_leaves_no_file_and_exits_with_130(tmp_path):
     ours, theirs = pty.openpty()
     generate = start(
         "generate", "--prompt", "a red circle", "--num-inference-steps", 200, "--num-threads", 1,
         cwd=tmp_path, stdout=theirs, stderr=theirs, env={**os.environ, "TERM": "xterm", "COLUMNS": "120"},
+        preexec_fn=heed_interrupts,
     )  # fmt: skip
     os.close(theirs)
     shown = b""

@@ -14,7 +14,7 @@ from diffusers import ClassifierFreeGuidance
 from diffusers.pipelines.hunyuan_video1_5 import pipeline_hunyuan_video1_5
 
 from tiny_hunyuan import ask_hunyuan15, hunyuan15_i2v, hunyuan15_t2v
-from tiny_models import CASES, Case, Tiny, tiny
+from tiny_models import CASES, Case, Tiny, made, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
@@ -27,12 +27,6 @@ from vitascope.request import GenerationRequest
 @pytest.fixture
 def t2v() -> Tiny:
     return tiny("hunyuan15_t2v")
-
-
-def special(case: Case) -> Tiny:
-    """Load a case that is not held to the whole contract."""
-    CASES[case.name] = case
-    return tiny(case.name)
 
 
 def generate(model: Tiny, request: GenerationRequest) -> tuple[Any, list[np.ndarray]]:
@@ -102,7 +96,7 @@ def test_guidance_1_skips_the_second_pass(t2v: Tiny) -> None:
 
 def test_a_guider_with_a_beginning_an_end_and_rescaling_gives_the_references_latents() -> None:
     settings = {"guidance_rescale": 0.3, "start": 0.3, "stop": 0.9}
-    model = special(Case("guider", lambda: hunyuan15_t2v(**settings), ask_hunyuan15))
+    model = made(Case("guider", lambda: hunyuan15_t2v(**settings), ask_hunyuan15))
     request = model.request(num_inference_steps=4)
     assert count_passes(model, request) == 4 + 2  # guided in steps 1 and 2 alone
     assert_as_reference(model, request)
@@ -130,7 +124,7 @@ def test_the_guider_guides_in_the_steps_in_which_diffusers_does(num_steps: int) 
 
 def test_a_step_distilled_model_is_told_where_each_step_leads() -> None:
     media = CASES["hunyuan15_i2v"].media
-    model = special(Case("distilled", lambda: hunyuan15_i2v(use_meanflow=True), ask_hunyuan15, media=media))
+    model = made(Case("distilled", lambda: hunyuan15_i2v(use_meanflow=True), ask_hunyuan15, media=media))
     assert model.family.card.defaults.num_inference_steps == 12
     assert_as_reference(model, model.request(num_inference_steps=2, guidance_scale=1.0))
 
