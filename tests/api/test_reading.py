@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
@@ -103,3 +105,17 @@ def test_every_documented_wish_is_a_field_of_the_wish_itself():
     assert {name: getattr(wish, name) for name in wishes} == {
         name: value if value == "x" else int(value) for name, value in values.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("makes_sound", "asked"), [(True, "true"), (True, False), (False, "true"), (False, False)]
+)
+def test_sound_is_granted_where_it_is_what_the_model_does(makes_sound, asked):
+    card, body = replace(CARD, makes_sound=makes_sound), Body({"prompt": "x", "generate_sound": asked})
+    if (asked == "true") == makes_sound:
+        assert read_wish(body, card).wish.prompt == "x"
+    else:
+        with pytest.raises(
+            InvalidRequest, match="makes sound with every clip" if makes_sound else "makes no sound"
+        ):
+            read_wish(body, card)

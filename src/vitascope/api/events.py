@@ -79,7 +79,8 @@ async def _events(services: Services, job_id: str, mailbox: Mailbox) -> AsyncGen
             shown = now
             yield _event("status", now)
         try:
-            await asyncio.wait_for(mailbox.bell.wait(), HEARTBEAT_S)
+            async with asyncio.timeout(HEARTBEAT_S):  # wait_for of Python 3.11 can lose a cancellation
+                await mailbox.bell.wait()
         except TimeoutError:
             yield b": still here\n\n"
 

@@ -88,6 +88,7 @@ _READ = {
     "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),
     "size": _read(SIZE, "WIDTHxHEIGHT in pixels; the model's native size if left out."),
     "seed": _read(ANYTHING, "Makes a clip repeatable; drawn at random, and told, if left out."),
+    "generate_sound": _read(FLAG, "Whether the clip has sound; must be what the model does."),
     "n": _read(INTEGER, "Clips to make; one request makes one."),
     "num_outputs_per_prompt": _read(INTEGER, "The same as `n`."),
     "task_type": _read(TEXT, "t2v, i2v or flf2v; must be what the given pictures make of the request."),
@@ -146,12 +147,11 @@ _OFF = {
     ),
     "enable_upscaling": _off("upscaling is not offered; ask for a larger size"),
     "enhance_prompt": _off("prompts are used as they are given"),
-    "generate_sound": _off("it makes no sound"),
     "profile": _off("profiling is not offered; see stage_durations in the answer"),
     "profile_all_stages": _off("profiling is not offered; see stage_durations in the answer"),
 }
 _NO_VIDEO_INPUT = "it takes no video; give pictures as input_reference and last_frame_reference"
-_NO_SOUND = "it neither takes nor makes sound"
+_NO_SOUND = "it takes no sound"
 _NO_LATENT_EDIT = "it does not edit videos"
 _ASPECT = "give the size in pixels, as size or as width and height"
 _REFUSED = {
@@ -166,7 +166,7 @@ _REFUSED = {
     "audio_reference": _refused(_NO_SOUND),
     "source_audio": _refused(_NO_SOUND),
     "audio_noise_mask": _refused(_NO_SOUND),
-    "sound_duration": _refused(_NO_SOUND),
+    "sound_duration": _refused("sound, where a model makes it, is as long as the clip"),
     "start_time_seconds": _refused(_NO_SOUND),
     "control_reference": _refused("it takes no control video"),
     "control_type": _refused("it takes no control video"),

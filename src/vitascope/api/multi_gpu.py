@@ -182,7 +182,8 @@ class MultiGpu:
             if job.state in TERMINAL:
                 return job
             try:
-                await asyncio.wait_for(changes.wait(job.id, version), deadline - time.monotonic())
+                async with asyncio.timeout(deadline - time.monotonic()):
+                    await changes.wait(job.id, version)
             except TimeoutError:
                 return job
 

@@ -90,6 +90,7 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
     first = one_source(FIRST_FRAME_FIELDS, values, body.files)
     last = one_source(LAST_FRAME_FIELDS, values, body.files)
     _check_count(values)
+    _check_sound(values, card)
     _check_task_type(values, first, last)
     return Reading(
         wish=Wish(**wishes, seed=_seed(values), loras=_loras(values)),
@@ -136,6 +137,13 @@ def _check_offered(name: str, known: Known, value: Any, card: ModelCard) -> None
     off = known.use is Use.OFF and known.kind.read(name, value) not in known.harmless
     if off or known.use is Use.REFUSED:
         raise InvalidRequest(f"{card.name} cannot honour {name}: {known.about}.", param=name)
+
+
+def _check_sound(values: dict[str, Any], card: ModelCard) -> None:
+    name = "generate_sound"
+    if name in values and FIELDS[name].kind.read(name, values[name]) != card.makes_sound:
+        does = "makes sound with every clip" if card.makes_sound else "makes no sound"
+        raise InvalidRequest(f"{card.name} {does}; leave {name} out.", param=name)
 
 
 def _size(values: dict[str, Any], wishes: dict[str, Any]) -> dict[str, int]:
