@@ -46,6 +46,18 @@ class UnknownModel(InvalidRequest):
     code = "model_not_found"
 
 
+class ModelExists(InvalidRequest):
+    """A launch under a name that a served or loading model or an alias has."""
+
+    code = "model_exists"
+
+
+class LaunchFailed(InvalidRequest):
+    """A launch that was asked for cannot be done: no such model, or one that cannot be loaded."""
+
+    code = "launch_failed"
+
+
 class Malformed(InvalidRequest):
     """A body that breaks its dialect's own rules, whatever the model."""
 
@@ -110,6 +122,12 @@ class Forbidden(VitascopeError):
     status = 403
 
 
+class LaunchForbidden(Forbidden):
+    """The operator does not let clients launch this model, or launch and terminate at all."""
+
+    code = "launch_forbidden"
+
+
 class RequestTooLarge(VitascopeError):
     """A body, part or picture over the operator's limit."""
 
@@ -140,6 +158,33 @@ class Unavailable(VitascopeError):
     status = 503
     retryable = True
     retry_after_s = 5
+
+
+class ModelLoading(Unavailable):
+    """The named model is being loaded; it takes requests when that is done."""
+
+    code = "model_loading"
+    retry_after_s = 10
+
+
+class DoesNotFit(VitascopeError):
+    """A model that does not fit into memory beside the others; the message says how much it needs."""
+
+    code = "does_not_fit"
+    status = 503
+
+
+class LaunchCancelled(VitascopeError):
+    """Somebody cancelled or terminated the launch that a caller waited for."""
+
+    code = "launch_cancelled"
+    status = 499
+
+
+class ModelNotAvailable(VitascopeError):
+    """The model of a waiting or running job was terminated, or could not be loaded."""
+
+    code = "model_not_available"
 
 
 class ConfigurationError(VitascopeError):

@@ -20,6 +20,7 @@ from vitascope.config import Settings
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.job import Job
 from vitascope.jobs.store import Store
+from vitascope.launch import Instance, LaunchSpec
 from vitascope.media.artifacts import Artifacts
 from vitascope.wire import Preview
 
@@ -57,6 +58,67 @@ class Scheduling(Protocol):
         """Call `listener` on the event loop with each preview of a job for as long as the context lasts."""
 
 
+class Launching(Protocol):
+    """Which models are served, and the ways to change that while the server runs. All on the event loop.
+
+    A uid is the name by which requests name the model. The models of the settings are listed too
+    (`configured`); terminating one of those lasts until the server starts again. What is launched is written
+    down before `launch` returns and launched again when the server starts; it is forgotten by `cancel`, by
+    `terminate`, and when its very first load fails.
+
+    The operator's rule on who may launch what (`allow_launch`, `launchable`) is checked in here, so that no
+    route can forget it: `launch`, `cancel` and `terminate` raise `LaunchForbidden` (403).
+    """
+
+    def instances(self) -> Sequence[Instance]:
+        """Return all models, the default one first: loading, ready, unloaded, and those that failed."""
+
+    def instance(self, uid: str) -> Instance:
+        """Return one. Raises `ModelNotFound` (404); terminated and cancelled ones are unknown."""
+
+    async def launch(self, spec: LaunchSpec) -> Instance:
+        """Begin to load a model and return it as LOADING at once; `wait` tells how it ends.
+
+        A model that stands as ERROR is replaced by a launch under its uid.
+
+        Raises:
+            LaunchForbidden: the operator does not allow it (403).
+            ModelExists: the uid is taken by a model or an alias (400).
+            InvalidRequest: an option or a uid that will not do (400).
+
+        """
+
+    async def wait(self, uid: str) -> Instance:
+        """Return a model once it is READY (or UNLOADED).
+
+        Raises:
+            LaunchFailed: it cannot be loaded; the message says why (400). It stays listed as ERROR.
+            DoesNotFit: there is no room beside the others (503, trying again is of no use); listed as ERROR.
+            LaunchCancelled: it was cancelled or terminated meanwhile, or the server stops (499).
+            ModelNotFound: no such uid (404).
+
+        """
+
+    async def cancel(self, uid: str) -> Instance:
+        """Give up loading a model: its process ends and it is forgotten. Returns it as TERMINATED.
+
+        Raises:
+            ModelNotFound: no such uid (404).
+            InvalidRequest: it is not loading; `terminate` ends a loaded one (400).
+
+        """
+
+    async def terminate(self, uid: str) -> Instance:
+        """End a model in whatever state, at once; returns it as TERMINATED when its memory is free.
+
+        Its waiting and running jobs fail with the code `model_not_available`; finished ones stay.
+
+        Raises:
+            ModelNotFound: no such uid (404).
+
+        """
+
+
 class Inputs(Protocol):
     """What the api asks of the keeper of pictures; blocking."""
 
@@ -81,6 +143,7 @@ class Services:
     fetcher: Fetcher
     changes: Changes
     scheduling: Scheduling
+    launching: Launching | None = None  # until the server builds one
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="api-store")
     )
