@@ -29,6 +29,7 @@ class Defaults:
     num_inference_steps: int
     guidance_scale: float
     guidance_scale_2: float | None = None
+    boundary_ratio: float | None = None
     true_cfg_scale: float | None = None
     flow_shift: float | None = None
     negative_prompt: str = ""
@@ -102,6 +103,7 @@ class Wish:
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
     guidance_scale_2: float | None = None
+    boundary_ratio: float | None = None
     true_cfg_scale: float | None = None
     flow_shift: float | None = None
     sample_solver: str | None = None
@@ -149,6 +151,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         guidance_scale_2=_optional(
             "guidance_scale_2", wish.guidance_scale_2, d.guidance_scale_2, card, (0.0, 20.0)
         ),
+        boundary_ratio=_optional("boundary_ratio", wish.boundary_ratio, d.boundary_ratio, card, (0.0, 1.0)),
         true_cfg_scale=_true_cfg_scale(wish.true_cfg_scale, card),
         flow_shift=_optional("flow_shift", wish.flow_shift, d.flow_shift, card, (0.01, 100.0)),
         sample_solver=_solver(wish.sample_solver, card),

@@ -116,10 +116,10 @@ class Model:
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
         (H, W, 3). `loras` are adapters that were given to `load`, each with its scale. Further keywords, each
         the model's native value unless given: `seed` (random), `height`, `width`, `num_frames`, `seconds`,
-        `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`, `true_cfg_scale`, `flow_shift`,
-        `sample_solver`, `negative_prompt`, `max_sequence_length`. `attention_cache`, an `AttentionCache`,
-        has steps take self-attention from earlier ones, where the model can. `on_progress` is called after
-        each quantum of work.
+        `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`, `boundary_ratio`,
+        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`.
+        `attention_cache`, an `AttentionCache`, has steps take self-attention from earlier ones, where the
+        model can. `on_progress` is called after each quantum of work.
 
         Raises:
             UnknownField: a keyword that nobody knows.

@@ -40,8 +40,9 @@ class GenerationRequest:
     `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1.
     `first_frame` and `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or
     URLs. A None means that the model has no such setting. `true_cfg_scale` guides with a second,
-    unconditional pass where `guidance_scale` is an input of a guidance-distilled model. `loras` are the
-    adapters to add, each with its scale.
+    unconditional pass where `guidance_scale` is an input of a guidance-distilled model. At the part
+    `boundary_ratio` of the noise levels the second of two experts takes over. `loras` are the adapters to add,
+    each with its scale.
     """
 
     model: str
@@ -54,6 +55,7 @@ class GenerationRequest:
     num_inference_steps: int
     guidance_scale: float
     guidance_scale_2: float | None = None
+    boundary_ratio: float | None = None
     true_cfg_scale: float | None = None
     flow_shift: float | None = None
     sample_solver: str | None = None

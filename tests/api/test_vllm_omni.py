@@ -58,7 +58,14 @@ def test_sync_tells_what_had_no_effect(house, waiting_call):
     answer, [job_id] = waiting_call(SYNC, json=body)
     house.finish(job_id)
     warnings = json.loads(answer.result(20).headers["x-warnings"])
-    assert [warning.split()[0] for warning in warnings] == ["boundary_ratio", "guidance_scale_2"]
+    assert [warning.split()[0] for warning in warnings] == ["guidance_scale_2", "boundary_ratio"]
+
+
+@pytest.mark.parametrize("more", [{}, {"guidance_scale": 3, "guidance_scale_2": 4}])
+def test_a_border_between_transformers_is_refused_where_there_is_one(client, house, more):
+    answer = client.post("/v1/videos", json={**PROMPT, "boundary_ratio": 0.875, **more})
+    assert refusal(answer)["param"] in {"boundary_ratio", "guidance_scale_2"}
+    assert house.store.waiting() == []
 
 
 def test_sync_is_a_listed_job_while_it_waits(client, house, waiting_call):

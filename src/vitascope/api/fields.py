@@ -72,6 +72,9 @@ _WISHES = {
     "num_inference_steps": _wish(INTEGER, "Denoising steps."),
     "guidance_scale": _wish(NUMBER, "How closely the prompt is followed."),
     "guidance_scale_2": _wish(NUMBER, "The same for the second transformer of models that have two."),
+    "boundary_ratio": _wish(
+        NUMBER, "Where the second transformer of models that have two takes over: a part of all noise levels."
+    ),
     "true_cfg_scale": _wish(
         NUMBER, "Guidance with a negative prompt, beside the built-in one of guidance-distilled models."
     ),
@@ -121,7 +124,6 @@ _INERT = {
     "quality": _inert("every clip is computed exactly"),
     "generator_device": _inert("noise is drawn on the CPU, so that a seed means the same everywhere"),
     "return_stage_metrics": _inert("stage durations are always returned"),
-    "boundary_ratio": _inert("where a model has two transformers, its own boundary between them is used"),
     "enable_sequence_shard": _inert(_LAUNCH),
     "ulysses_degree": _inert(_LAUNCH),
     "ring_degree": _inert(_LAUNCH),

@@ -156,12 +156,15 @@ def _size(values: dict[str, Any], wishes: dict[str, Any]) -> dict[str, int]:
 
 
 def _drop_second_guidance(wishes: dict[str, Any], card: ModelCard) -> list[str]:
-    """Grant a second transformer's guidance where there is none but it asks for the same all along."""
+    """Grant a second transformer's guidance where there is none but it asks for the same all along.
+
+    Where both would do the same, the border between them means nothing and is granted, too.
+    """
     guidance = wishes.get("guidance_scale", card.defaults.guidance_scale)
     if card.defaults.guidance_scale_2 is not None or wishes.get("guidance_scale_2") != guidance:
         return []
-    del wishes["guidance_scale_2"]
-    return [f"guidance_scale_2 has no effect here: {card.name} has one transformer."]
+    idle = [name for name in ("guidance_scale_2", "boundary_ratio") if wishes.pop(name, None) is not None]
+    return [f"{name} has no effect here: {card.name} has one transformer." for name in idle]
 
 
 def _seed(values: dict[str, Any]) -> int | None:

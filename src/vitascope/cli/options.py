@@ -119,6 +119,9 @@ class Wishes:
     guidance_scale_2: Annotated[
         float | None, _in("Clip", "The same for the second, low-noise transformer of a model that has one.")
     ] = None
+    boundary_ratio: Annotated[
+        float | None, _in("Clip", "Where that second transformer takes over: from 0 to 1 of the noise.")
+    ] = None
     true_cfg_scale: Annotated[
         float | None, _in("Clip", "Guidance with a negative prompt, for guidance-distilled models.")
     ] = None

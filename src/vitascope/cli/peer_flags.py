@@ -61,9 +61,8 @@ _BY_FEATURE = {
         "guidance_rescale=0|0.0 cfg_normalization=0|0.0 enable_cfg_renorm?=false cfg_renorm_min "
         "embedded_cfg_scale"
     ),
-    "Moving the border between two experts": "boundary_ratio",
     "Other values than the model's for every request; each request may name its own": (
-        "seed flow_shift default_sampling_params"
+        "seed flow_shift boundary_ratio default_sampling_params"
     ),
     "Naming the task; the given pictures decide it": "task_type",
     "Video as input": "video_path",

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from vitascope.config import BUNDLED_MODEL
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
+from vitascope.errors import InvalidRequest
 from vitascope.models.family import Family, Media
 from vitascope.models.wan.family import WanFamily
 from vitascope.request import GenerationRequest
@@ -70,6 +72,43 @@ def test_the_experts_change_where_the_noise_crosses_the_boundary() -> None:
     assert 0 < high < 6
     assert seen == ["high", "high"] * high + ["low", "low"] * (6 - high)
     assert torch.equal(ours, model.reference(request))
+
+
+@pytest.fixture
+def moved() -> Iterator[Callable[[float], Tiny]]:
+    """Two experts whose reference has its border moved; moved back in the end."""
+    model = tiny("wan22_t2v")
+    native = model.pipeline.config.boundary_ratio
+
+    def move(ratio: float) -> Tiny:
+        model.pipeline.register_to_config(boundary_ratio=ratio)
+        return model
+
+    yield move
+    model.pipeline.register_to_config(boundary_ratio=native)
+
+
+@pytest.mark.parametrize(("ratio", "high"), [(0.0, 6), (0.6, 5), (0.97, 1), (1.0, 0)])
+def test_a_request_may_move_the_boundary(moved: Callable[[float], Tiny], ratio: float, high: int) -> None:
+    model = moved(ratio)
+    request = model.request(num_inference_steps=6, boundary_ratio=ratio)
+    with forwards(model) as seen:
+        ours = latents(model.family, request, model.case.media)
+    assert seen == ["high", "high"] * high + ["low", "low"] * (6 - high)
+    assert torch.equal(ours, model.reference(request))
+
+
+def test_a_stored_request_without_a_boundary_has_the_models_own() -> None:
+    model = tiny("wan22_t2v")
+    request = model.request()
+    assert request.boundary_ratio == 0.875
+    earlier = replace(request, boundary_ratio=None)
+    assert torch.equal(*(latents(model.family, r, Media()) for r in (request, earlier)))
+
+
+def test_one_transformer_has_no_boundary() -> None:
+    with pytest.raises(InvalidRequest, match="has no boundary_ratio; leave it out"):
+        tiny("wan21_t2v").request(boundary_ratio=0.875)
 
 
 def test_the_second_expert_has_its_own_guidance() -> None:

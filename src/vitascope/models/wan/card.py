@@ -43,6 +43,7 @@ def _defaults(parts: WanParts) -> Defaults:
         num_inference_steps=steps,
         guidance_scale=guidance,
         guidance_scale_2=guidance_2,
+        boundary_ratio=parts.boundary_ratio,
         flow_shift=native_shift(parts.scheduler),
         negative_prompt=NEGATIVE_PROMPT,
         sample_solver=native_solver(parts.scheduler),

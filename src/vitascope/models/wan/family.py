@@ -62,9 +62,6 @@ class WanFamily:
         self._dtype = placement.dtype
         self._parts = parts
         self.adapters = _adapters(parts)
-        self._boundary = None
-        if parts.boundary_ratio is not None:
-            self._boundary = parts.boundary_ratio * parts.scheduler.get("num_train_timesteps", 1000)
 
     def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
         """Turn prompt and pictures into text embeddings, image tokens and condition latents."""
@@ -194,10 +191,17 @@ class WanFamily:
     def _turn(self, sample: Sample) -> _Turn:
         """Pick the expert for the current noise level: above the boundary the first, below it the second."""
         request, low = sample.request, self._parts.low_noise_expert
-        if self._boundary is None or low is None or sample.trajectory.timestep >= self._boundary:
+        if low is None or sample.trajectory.timestep >= self._boundary(request):
             return _Turn(self._expert(request), request.guidance_scale)
         scale_2 = request.guidance_scale if request.guidance_scale_2 is None else request.guidance_scale_2
         return _Turn(low, scale_2)
+
+    def _boundary(self, request: GenerationRequest) -> float:
+        """Return the timestep from which on the first of two experts works."""
+        ratio = self._parts.boundary_ratio if request.boundary_ratio is None else request.boundary_ratio
+        assert ratio is not None  # two experts have one: `load_parts` sees to it
+        num_timesteps: int = self._parts.scheduler.get("num_train_timesteps", 1000)
+        return ratio * num_timesteps
 
     def _model_input(self, sample: Sample) -> Tensor:
         latents = sample.trajectory.latents["video"]
