@@ -41,7 +41,7 @@ class GenerationRequest:
     `first_frame` and `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or
     URLs. A None means that the model has no such setting. `true_cfg_scale` guides with a second,
     unconditional pass where `guidance_scale` is an input of a guidance-distilled model. At the part
-    `boundary_ratio` of the noise levels the second of two experts takes over. `loras` are the adapters to add,
+    `boundary_ratio` of the noise levels a second expert takes over. `loras` are the adapters to add,
     each with its scale.
     """
 
