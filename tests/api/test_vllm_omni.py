@@ -121,6 +121,14 @@ def test_sync_refuses_as_create_does(client, house, body, param):
     assert house.store.waited_for() == []
 
 
+def test_sync_refuses_a_key_that_it_could_not_honour(client, house):
+    answer = client.post(SYNC, json=PROMPT, headers={"Idempotency-Key": "again"})
+    error = refusal(answer)
+    assert error["param"] == "Idempotency-Key"
+    assert "POST /v1/videos honours it" in error["message"]
+    assert house.store.waited_for() == []
+
+
 def test_sync_is_refused_when_the_queue_is_full(open_house):
     house, client = open_house(max_queue=1)
     client.post("/v1/videos", json=PROMPT)

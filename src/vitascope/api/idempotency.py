@@ -54,6 +54,16 @@ async def once(services: Services, request: Request, body: Body, submit: Submit)
     return job
 
 
+def refuse_key(request: Request) -> None:
+    """Refuse a key where no video is kept that a second request could be given. Raises `InvalidRequest`."""
+    if HEADER in request.headers:
+        raise InvalidRequest(
+            f"{HEADER} cannot be honoured here: this call keeps no video that could be given a second time. "
+            "POST /v1/videos honours it; download the clip from there.",
+            param=HEADER,
+        )
+
+
 def _mark(key: str, path: str, body: Body) -> Idempotency:
     files = {name: [_sha256(data) for data in parts] for name, parts in body.files.items()}
     said = json.dumps([path, body.fields, files], sort_keys=True)

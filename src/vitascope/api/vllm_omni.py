@@ -14,6 +14,7 @@ from fastapi.responses import Response
 
 from vitascope.api.content import whole_file
 from vitascope.api.errors import refusals
+from vitascope.api.idempotency import refuse_key
 from vitascope.api.intake import read_body
 from vitascope.api.reading import choose_card, read_wish
 from vitascope.api.request_schema import CREATE_BODY
@@ -65,6 +66,7 @@ class VllmOmni:
     async def sync(self, request: Request) -> Response:
         """Create a video and wait for it: the answer is the clip. Nothing is stored; leaving cancels it."""
         services = self._services
+        refuse_key(request)
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
         card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
         jobs = await submit_waited_for(services, read_wish(body, card), card)
