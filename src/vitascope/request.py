@@ -6,7 +6,7 @@ exists.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Task = Literal["t2v", "i2v", "flf2v"]
@@ -35,14 +35,14 @@ class AttentionCache:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One clip to make, every value decided.
+    """One clip to make, or `num_outputs` that differ in their seeds alone; every value decided.
 
     `height` and `width` are pixels, `fps` frames a second (fractions allowed), `seed` 0..2**63-1.
     `first_frame` and `last_frame` are keys of pictures in the artifact store (`media.inputs`), never paths or
     URLs. A None means that the model has no such setting. `true_cfg_scale` guides with a second,
     unconditional pass where `guidance_scale` is an input of a guidance-distilled model. At the part
     `boundary_ratio` of the noise levels a second expert takes over. `loras` are the adapters to add,
-    each with its scale.
+    each with its scale. Output i of several has the seed `seed` + i.
     """
 
     model: str
@@ -65,6 +65,16 @@ class GenerationRequest:
     last_frame: str | None = None
     loras: tuple[tuple[str, float], ...] = ()
     attention_cache: AttentionCache | None = None
+    num_outputs: int = 1
+
+    def output(self, index: int) -> GenerationRequest:
+        """Return the request that makes one of the outputs, the same to the bit, by itself."""
+        return replace(self, seed=self.seed + index, num_outputs=1)
+
+    @property
+    def all_steps(self) -> int:
+        """Denoising steps of all outputs together; they are counted through."""
+        return self.num_outputs * self.num_inference_steps
 
     @property
     def task(self) -> Task:

@@ -102,6 +102,22 @@ def test_a_generation_resumed_at_any_step_ends_the_same_to_the_bit(model: Tiny) 
             assert resumed.frames.tobytes() == whole.frames.tobytes()
 
 
+def test_each_of_several_outputs_is_the_clip_of_its_seed_alone_to_the_bit(model: Tiny) -> None:
+    request = replace(model.request(num_inference_steps=2), num_outputs=3)
+    engine, clips, made = Engine(model.family), [[]], []
+    engine.start("job", request, model.case.media, sink=lambda chunk: clips[-1].append(chunk.frames))
+    while engine.busy:
+        for event in engine.tick():
+            if isinstance(event, Completed):
+                made.append(event)
+                clips.append([])
+    assert [(event.output, event.last) for event in made] == [(0, False), (1, False), (2, True)]
+    for output, event in enumerate(made):
+        alone = run(model, model.request(num_inference_steps=2, seed=request.seed + output))
+        assert equal(event.latents, alone.latents)
+        assert np.concatenate(clips[output]).tobytes() == alone.frames.tobytes()
+
+
 def test_a_saved_state_is_refused_for_another_request(model: Tiny) -> None:
     snapshot = run(model, model.request()).snapshots[-1]
     assert snapshot is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -13,6 +13,7 @@ from tiny_models import Tiny, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Event, Failed
 from vitascope.errors import GenerationFailed, OutOfMemory
+from vitascope.request import AttentionCache
 
 
 @pytest.fixture
@@ -84,6 +85,55 @@ OUT_OF_MEMORY = [
     MemoryError(),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
 ]
+
+
+def test_several_outputs_share_one_encoding_and_count_their_steps_through(
+    model: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    encode = model.family.encode
+    monkeypatch.setattr(
+        model.family, "encode", lambda request, media: asked.append(request.prompt) or encode(request, media)
+    )
+    engine = Engine(model.family)
+    request = replace(model.request(num_inference_steps=2), num_outputs=2)
+    engine.start("job", request, model.case.media)
+    events = finish(engine)
+    advanced = [event for event in events if isinstance(event, Advanced)]
+    assert len(asked) == 1
+    assert {event.num_steps for event in advanced} == {4}
+    steps = [(e.stage, e.step) for e in advanced if e.stage != "decode" or e.step in {2, 4}]
+    assert list(dict.fromkeys(steps)) == [
+        ("denoise", 0), ("denoise", 1), ("decode", 2), ("denoise", 2), ("denoise", 3), ("decode", 4),
+    ]  # fmt: skip
+    assert [event.output for event in events if isinstance(event, Completed)] == [0, 1]
+
+
+@pytest.mark.parametrize("cache", [None, AttentionCache(start_step=0, interval=3, end_step=3)])
+def test_an_output_in_the_middle_goes_on_from_its_state(model: Tiny, cache: AttentionCache | None) -> None:
+    request = replace(model.request(num_inference_steps=4, attention_cache=cache), num_outputs=3)
+    engine = Engine(model.family)
+    engine.start("job", request, model.case.media)
+    states = {}
+    latents = {}
+    while engine.busy:
+        for event in engine.tick():
+            if isinstance(event, Completed):
+                latents[event.output] = event.latents
+        snapshot = engine.snapshot("job")
+        if snapshot is not None:
+            states[snapshot.step] = snapshot.state
+    assert {(step - 1) // 4 for step in states} == {0, 1, 2}
+    middle = [step for step in states if (step - 1) // 4 == 1]
+    for step in middle:
+        again = Engine(model.family)
+        again.start("job", request, model.case.media, output=1, resume=states[step])
+        (advanced,) = again.tick()
+        assert isinstance(advanced, Advanced)
+        assert advanced.step == step
+        for event in finish(again):
+            if isinstance(event, Completed):
+                assert torch.equal(event.latents, latents[event.output])
 
 
 @pytest.mark.parametrize("error", OUT_OF_MEMORY)

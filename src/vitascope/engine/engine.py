@@ -54,12 +54,14 @@ class Engine:
         request: GenerationRequest,
         media: Media,
         *,
+        output: int = 0,
         resume: bytes | None = None,
         sink: Sink | None = None,
     ) -> None:
         """Take a job in; the work is done by later ticks.
 
-        `resume` is the state of a snapshot of the same request. `sink` is called on the driver's thread with
+        A request for several outputs makes them in turn, from `output` on, and tells each with `Completed`.
+        `resume` is the state of a snapshot of the first of them. `sink` is called on the driver's thread with
         each chunk of frames in order; it should pass them on (to a queue) rather than encode them, so that
         the next generation's steps do not wait.
 
@@ -69,7 +71,7 @@ class Engine:
         """
         if job_id in self._flying:
             raise GenerationFailed(f"Job {job_id} is in flight already.")
-        self._flying[job_id] = Generation(job_id, request, media, sink=sink, resume=resume)
+        self._flying[job_id] = Generation(job_id, request, media, output=output, sink=sink, resume=resume)
 
     def cancel(self, job_id: str) -> bool:
         """Stop a job before its next quantum of work; return whether it is in flight. `tick` reports it."""
@@ -104,14 +106,14 @@ class Engine:
         return dropped
 
     def snapshot(self, job_id: str) -> Snapshot | None:
-        """Save a job's whole state at this step boundary; None before its first step or if not in flight."""
+        """Save a job's state at this step boundary; None before a first step or if it is not in flight."""
         generation = self._flying.get(job_id)
         return None if generation is None else generation.save()
 
     def preview(self, job_id: str) -> Picture | None:
         """Draw the clean estimate of a job's last step; None before the first or if it is not in flight."""
         generation = self._flying.get(job_id)
-        if generation is None or generation.step == 0:
+        if generation is None or generation.output_step == 0:
             return None
         with torch.inference_mode():
             return self._family.preview(generation.sample)
@@ -153,12 +155,20 @@ class Engine:
         """Say what a generation's turn led to, and put it at the end of the line."""
         del self._flying[generation.job_id]
         if generation.stage is Stage.DONE:
-            cost = Cost(dict(generation.stage_s), _peak_memory_bytes(self._family.device))
-            return Completed(generation.job_id, cost, self._family.finish(generation.sample))
+            return self._completed(generation)
         self._flying[generation.job_id] = generation
         return Advanced(
-            generation.job_id, generation.stage.value, generation.step, generation.request.num_inference_steps
+            generation.job_id, generation.stage.value, generation.step, generation.request.all_steps
         )
+
+    def _completed(self, generation: Generation) -> Completed:
+        """Say that an output is complete; with the next one, if there is one, the generation flies on."""
+        cost = Cost(dict(generation.stage_s), _peak_memory_bytes(self._family.device))
+        latents, output = self._family.finish(generation.sample), generation.output
+        more = generation.next_output()
+        if more:
+            self._flying[generation.job_id] = generation
+        return Completed(generation.job_id, cost, latents, output, last=not more)
 
 
 @contextmanager

@@ -24,7 +24,10 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Advanced:
-    """One quantum of work was done: `step` of `num_steps` denoising steps are behind, `stage` comes next."""
+    """One quantum of work was done: `step` of `num_steps` denoising steps are behind, `stage` comes next.
+
+    Steps are counted through all outputs.
+    """
 
     job_id: str
     stage: str
@@ -34,11 +37,16 @@ class Advanced:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """All frames went to the sink; `latents` are the final ones, as the reference would return them."""
+    """All frames of one output went to the sink; the `last` one ends the job.
+
+    `latents` are the final ones, as the reference would return them; `cost` is that of all outputs so far.
+    """
 
     job_id: str
     cost: Cost
     latents: Tensor | Streams = field(repr=False)
+    output: int = 0
+    last: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""One generation in flight: its stage, its sample, its state as bytes, and what it cost so far."""
+"""One generation in flight: its stage, its outputs in turn, its state as bytes, and what it cost so far."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -34,14 +35,17 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A whole generation at a step boundary: safetensors bytes, and how many steps are in them."""
+    """A whole output at a step boundary: safetensors bytes, and the steps done up to there, all outputs'."""
 
     state: bytes = field(repr=False)
     step: int
 
 
 class Generation:
-    """One clip on its way. Each method does one quantum of work and leaves the next stage in `stage`."""
+    """A request's clips on their way. Each method does one quantum of work and says in `stage` what is next.
+
+    `output` is the one that is being made, the first of them from the state `resume` if there is one.
+    """
 
     def __init__(
         self,
@@ -49,16 +53,19 @@ class Generation:
         request: GenerationRequest,
         media: Media,
         *,
+        output: int = 0,
         sink: Sink | None = None,
         resume: bytes | None = None,
     ) -> None:
         self.job_id = job_id
         self.request = request
+        self.output = output
         self.stage = Stage.ENCODE
         self.stage_s: dict[str, float] = {}
         self._media = media
         self._sink = sink
         self._resume = resume
+        self._conditioning: Any = None
         self._sample: Sample | None = None
         self._loop: Generator[Trajectory, Streams, None] | None = None
         self._chunks: Iterator[Chunk] | None = None
@@ -72,18 +79,25 @@ class Generation:
 
     @property
     def step(self) -> int:
-        """Denoising steps that are done."""
+        """Denoising steps that are done, counted through all outputs."""
+        return self.output * self.request.num_inference_steps + self.output_step
+
+    @property
+    def output_step(self) -> int:
+        """Denoising steps of the current output that are done."""
         return 0 if self._sample is None else self._sample.trajectory.step
 
     def encode(self, family: Family) -> None:
-        """Make the conditioning and the first latents, or those of the saved state."""
-        conditioning = family.encode(self.request, self._media)
-        generator = torch.Generator("cpu").manual_seed(self.request.seed)
-        trajectory = family.begin(self.request, conditioning, generator)
+        """Make the conditioning, which outputs share, and the first latents, or those of a saved state."""
+        request = self.request.output(self.output)
+        if self._conditioning is None:
+            self._conditioning = family.encode(request, self._media)
+        generator = torch.Generator("cpu").manual_seed(request.seed)
+        trajectory = family.begin(request, self._conditioning, generator)
         if self._resume is not None:
-            trajectory.restore(_opened(self._resume, self.request))
+            trajectory.restore(_opened(self._resume, request))
             self._resume = None
-        self._sample = Sample(self.request, conditioning, trajectory)
+        self._sample = Sample(request, self._conditioning, trajectory)
         self._loop = denoise(trajectory)
         self._mark()
         self.stage = Stage.DECODE if next(self._loop, None) is None else Stage.DENOISE
@@ -107,27 +121,38 @@ class Generation:
         elif self._sink is not None:
             self._sink(chunk)
 
+    def next_output(self) -> bool:
+        """Turn to the next output; return whether there is one."""
+        if self.output + 1 == self.request.num_outputs:
+            return False
+        self.output += 1
+        self._sample = self._loop = self._chunks = self._boundary = None
+        self.stage = Stage.ENCODE
+        return True
+
     def save(self) -> Snapshot | None:
-        """Return the whole state; None before the first step, where starting anew is as good.
+        """Return the output's whole state; None before its first step, where starting anew is as good.
 
         Between steps that share their attention it is that of the step they share: what is shared is too much
         to save, and computed again it is the same.
         """
-        step, state = self._boundary or (self.step, self.sample.trajectory.state() if self.step else {})
+        own = self.output_step
+        step, state = self._boundary or (own, self.sample.trajectory.state() if own else {})
         if step == 0:
             return None
         tensors = {k: v.detach().cpu().contiguous().clone() for k, v in state.items()}
-        header = {"format": _FORMAT, "request": _fingerprint(self.request)}
-        return Snapshot(save(tensors, metadata=header), step)
+        header = {"format": _FORMAT, "request": _fingerprint(self.sample.request)}
+        return Snapshot(save(tensors, metadata=header), self.step - own + step)
 
     def _mark(self) -> None:
         """Hold on to this boundary's state for as long as steps follow that need what its step computes."""
         if self.request.attention_cache is None:
             return
         actions = plan_for(self.request.attention_cache, self.request.num_inference_steps)
-        action = actions[self.step] if self.step < len(actions) else Action.COMPUTE
+        step = self.output_step
+        action = actions[step] if step < len(actions) else Action.COMPUTE
         if action is Action.STORE:
-            self._boundary = self.step, self.sample.trajectory.state()
+            self._boundary = step, self.sample.trajectory.state()
         elif action is Action.COMPUTE:
             self._boundary = None
 
