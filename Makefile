@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test check format lint types imports spelling parity docs clean \
+.PHONY: help demo test sdk-matrix check format lint types imports spelling parity docs clean \
 	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model
 
 help: ## list the targets
@@ -22,6 +22,9 @@ demo: $(STAMP) ## serve the bundled model, make demo.mp4 through the OpenAI SDK,
 
 test: $(STAMP) ## the default test run
 	$(BIN)/python -m pytest
+
+sdk-matrix: $(STAMP) ## drive the SDKs of docs/clients.md, fetched from their registries (needs node and npm)
+	$(BIN)/python -m pytest -m clients tests/e2e/clients
 
 check: lint types imports spelling ## everything that needs no running code
 
@@ -47,6 +50,7 @@ parity: $(STAMP) ## every family against its reference; writes docs/parity.md
 
 docs: $(STAMP) ## renew the pages that are made from code
 	$(BIN)/python tests/families_table.py
+	$(BIN)/python tests/client_matrix.py
 	$(BIN)/python -m vitascope.cli.flag_docs > docs/flags.md
 
 # ---- the bundled model; on a GPU add ARGS='--device cuda', to go on ARGS=--resume
@@ -75,4 +79,4 @@ evaluate-model: $(STAMP) ## judge the shipped weights: table, contact sheets, cl
 	$(BIN)/python -m training.evaluate $(ARGS)
 
 clean: ## remove the environment and what tools left behind
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist

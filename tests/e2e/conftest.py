@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
 import subprocess
 import sys
@@ -65,20 +66,22 @@ class LiveServer:
 
     def start(self) -> None:
         """Start it and return once it listens; `wait_ready` waits for the model."""
-        settings = Settings.model_validate(self.settings)
+        Settings.model_validate(self.settings)  # wrong ones are told here
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-W", "ignore", "-c", RUN],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
-        self.process.stdin.write(settings.model_dump_json(exclude={"api_key"}))
+        self.process.stdin.write(json.dumps(self.settings, default=str))
         self.process.stdin.close()
         url = self.process.stdout.readline().strip()
         if not url:
             self.process.wait(START_S)
             self.process.stdout.close()
             raise AssertionError(self.log.read_text())
-        self.client = httpx.Client(base_url=url, timeout=30)
+        key = self.settings.get("api_key")
+        headers = {"authorization": f"Bearer {key}"} if key else None
+        self.client = httpx.Client(base_url=url, timeout=30, headers=headers)
 
     def wait_ready(self) -> None:
         """Return once a worker has its model loaded."""
