@@ -5,13 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import docs, errors, models, multi_gpu, openai, probes, vllm_omni, xinference
+from vitascope.api import description, docs, errors, models, multi_gpu, openai, probes, vllm_omni, xinference
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -49,17 +48,26 @@ def create_app(services: Services) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,  # a redirect would be built from the Host that the client sent
     )
-    app.include_router(openai.OpenAIVideos(services).router())
-    app.include_router(vllm_omni.VllmOmni(services).router())
-    app.include_router(xinference.Xinference(services).router())
-    app.include_router(multi_gpu.MultiGpu(services).router())
-    app.include_router(models.router(services, created=int(time.time())))
-    app.include_router(probes.router(services))
-    app.include_router(docs.router())
+    parts = routers(services)
+    for part in parts:
+        app.include_router(part)
     errors.install(app)
     _guard(app, services)
-    _describe(app, keyed=services.settings.api_key is not None)
+    description.install(app, parts, keyed=services.settings.api_key is not None)
     return app
+
+
+def routers(services: Services) -> list[APIRouter]:
+    """Make all routes, in the order in which they are tried."""
+    return [
+        openai.OpenAIVideos(services).router(),
+        vllm_omni.VllmOmni(services).router(),
+        xinference.Xinference(services).router(),
+        multi_gpu.MultiGpu(services).router(),
+        models.router(services, created=int(time.time())),
+        probes.router(services),
+        docs.router(),
+    ]
 
 
 def _guard(app: FastAPI, services: Services) -> None:
@@ -84,24 +92,3 @@ def _guard(app: FastAPI, services: Services) -> None:
     )
     app.add_middleware(errors.LastResort)
     app.add_middleware(StandardHeaders)
-
-
-def _describe(app: FastAPI, *, keyed: bool) -> None:
-    """Correct the generated OpenAPI document: FastAPI's own 422 is never answered; a key may be needed."""
-    generate = app.openapi
-
-    def openapi() -> dict[str, Any]:
-        document = generate()
-        for path in document["paths"].values():
-            for operation in path.values():
-                if "HTTPValidationError" in str(operation["responses"].get("422")):
-                    del operation["responses"]["422"]
-        schemas = document.get("components", {}).get("schemas", {})
-        for name in ("HTTPValidationError", "ValidationError"):
-            schemas.pop(name, None)
-        if keyed:
-            document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{"key": []}]
-        return document
-
-    app.openapi = openapi  # type: ignore[method-assign]

@@ -5,16 +5,47 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from vitascope.api.errors import body, in_words_of
+from vitascope.api.errors import body, in_words_of, refusals
 from vitascope.media.artifacts import Artifacts
 from vitascope.wire import StoredFile
 
 CHUNK_BYTES = 256 * 1024
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})", re.ASCII)
+_ASKED = {
+    "Range": "`bytes=FIRST-LAST`: one part of the file; more than one is answered with all of it.",
+    "If-Range": "The `etag` that the range is for; the whole file is sent if it is another one.",
+    "If-None-Match": "The `etag` of a file that need not be sent again.",
+}
+FILE_PARAMETERS = [
+    {"name": name, "in": "header", "description": about, "schema": {"type": "string"}}
+    for name, about in _ASKED.items()
+]
+_TOLD = {
+    "etag": "Names the file's content.",
+    "accept-ranges": "`bytes`",
+    "cache-control": "`private, no-cache`",
+    "content-disposition": "The file's name.",
+    "content-security-policy": "`sandbox`",
+}
+
+
+def file_answers(*media_types: str) -> dict[int | str, dict[str, Any]]:
+    """Document what `file_response` answers."""
+    told = {name: {"description": about, "schema": {"type": "string"}} for name, about in _TOLD.items()}
+    part = {"content-range": {"description": "Which bytes, of how many.", "schema": {"type": "string"}}}
+    content = {kind: {"schema": {"type": "string", "format": "binary"}} for kind in media_types}
+    beyond = refusals(416)[416]
+    return {
+        200: {"content": content, "headers": told, "description": "The whole file."},
+        206: {"content": content, "headers": told | part, "description": "The range asked for."},
+        304: {"headers": told, "description": "The file is the one that `If-None-Match` names."},
+        416: {**beyond, "headers": part},
+    }
 
 
 async def file_response(

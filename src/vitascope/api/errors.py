@@ -12,7 +12,8 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,8 +38,16 @@ class ErrorDetail(BaseModel):
     code: str | None
 
 
+_SENTENCE = "num_frames is 6; it must be 4*k+1 and at most 33: use 5 or 9."
+_ERROR: JsonDict = {
+    "message": _SENTENCE, "type": "invalid_request_error", "param": "num_frames", "code": "invalid_value"
+}  # fmt: skip
+
+
 class ErrorEnvelope(BaseModel):
     """Every answer that is no success."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"error": _ERROR}})
 
     error: ErrorDetail
 
@@ -46,12 +55,33 @@ class ErrorEnvelope(BaseModel):
 class Detail(BaseModel):
     """The same, where clients read only a sentence."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"detail": _SENTENCE}})
+
     detail: str
 
 
-def refusals(*statuses: int, model: type[BaseModel] = ErrorEnvelope) -> dict[int | str, dict[str, Any]]:
-    """Document the refusals that a route may answer."""
-    return {s: {"model": model, "description": HTTPStatus(s).phrase} for s in statuses}
+class ErrorWithDetail(BaseModel):
+    """The same, where clients of both kinds read."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"error": _ERROR, "detail": _SENTENCE}})
+
+    error: ErrorDetail
+    detail: str
+
+
+ERROR_MODELS: tuple[type[BaseModel], ...] = (ErrorEnvelope, Detail, ErrorWithDetail)
+
+
+def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Document the refusals of a route's own; `description.py` adds their form and what the guards refuse."""
+    return {s: {"description": HTTPStatus(s).phrase} for s in statuses}
+
+
+def error_model(path: str) -> type[BaseModel]:
+    """Return the form that refusals have on a path: `in_words_of`, as a type."""
+    if path.startswith(DETAIL_ALONE):
+        return Detail
+    return ErrorWithDetail if path.startswith(DETAIL_BESIDE) else ErrorEnvelope
 
 
 def body(message: str, *, status: int, param: str | None = None, code: str | None = None) -> dict[str, Any]:

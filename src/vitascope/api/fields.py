@@ -11,7 +11,19 @@ from enum import Enum, auto
 from typing import Any
 
 from vitascope.api.loras import LORAS
-from vitascope.api.values import ANYTHING, ATTENTION_CACHE, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT, Kind
+from vitascope.api.values import (
+    ANYTHING,
+    ATTENTION_CACHE,
+    FLAG,
+    INTEGER,
+    NUMBER,
+    OBJECT,
+    SIZE,
+    TEXT,
+    Kind,
+    choice,
+    described,
+)
 
 
 class Use(Enum):
@@ -87,23 +99,35 @@ _WISHES = {
         "all but every `interval`-th.",
     ),
 }
+_SEED = described({"anyOf": [*INTEGER.schema["anyOf"], {"type": "array", "maxItems": 1, "minItems": 1}]})
+_URL = {
+    "type": "object",
+    "required": ["image_url"],
+    "additionalProperties": False,
+    "properties": {"image_url": {"type": "string"}},
+}
+_PICTURE = described({"anyOf": [{"type": "string"}, _URL, {"type": "array", "maxItems": 1}]})
 _READ = {
     "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),
     "size": _read(SIZE, "WIDTHxHEIGHT in pixels; the model's native size if left out."),
-    "seed": _read(ANYTHING, "Makes a clip repeatable; drawn at random, and told, if left out."),
+    "seed": _read(_SEED, "Makes a clip repeatable; drawn at random, and told, if left out."),
     "generate_sound": _read(FLAG, "Whether the clip has sound; must be what the model does."),
     "n": _read(INTEGER, "Clips to make; one request makes one."),
     "num_outputs_per_prompt": _read(INTEGER, "The same as `n`."),
-    "task_type": _read(TEXT, "t2v, i2v or flf2v; must be what the given pictures make of the request."),
+    "task_type": _read(
+        choice("t2v", "i2v", "flf2v"),
+        "t2v, i2v or flf2v; must be what the given pictures make of the request.",
+    ),
     "lora": _read(
         LORAS, 'Adapter to add, {"name": ..., "scale": ...}, or a list of them; the model lists its own.'
     ),
     "resize_mode": _read(
-        TEXT, "What to do with a picture of another size: error (the default), crop (cover and cut) or pad."
+        choice("error", "crop", "pad"),
+        "What to do with a picture of another size: error (the default), crop (cover and cut) or pad.",
     ),
 }
 _SOURCES = {
-    name: Known(Use.SOURCE, ANYTHING, about)
+    name: Known(Use.SOURCE, _PICTURE, about)
     for name, about in {
         "input_reference": 'The first frame: an upload, a data: URL or {"image_url": "data:..."}; '
         "where the operator allows, also an http(s) or file URL.",

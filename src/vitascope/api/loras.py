@@ -59,6 +59,7 @@ def _check_key(name: str, key: str) -> None:
 _ONE = {
     "type": "object",
     "required": ["name"],
-    "properties": {"name": {"type": "string"}, "scale": {"type": "number", "default": 1}},
+    "additionalProperties": False,
+    "properties": {"name": {"type": "string"}, "scale": {**NUMBER.schema, "default": 1}},
 }
 LORAS = Kind(_loras, {"anyOf": [_ONE, {"type": "array", "items": _ONE}, {"type": "string"}]})

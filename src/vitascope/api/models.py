@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
 
 from vitascope.api.errors import refusals
 from vitascope.api.services import Services
-from vitascope.card import ModelCard
+from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
 from vitascope.errors import ModelNotFound
 from vitascope.request import Task
 
@@ -19,36 +22,6 @@ ABILITIES: dict[Task, str] = {  # Xinference's names of what a video model can d
     "i2v": "image2video",
     "flf2v": "firstlastframe2video",
 }
-
-
-def router(services: Services, *, created: int) -> APIRouter:
-    """Make the routes; `created` is the unix time that every model shows."""
-    routes = APIRouter(prefix="/v1/models", tags=["Models"])
-
-    def listing() -> dict[str, dict[str, Any]]:
-        cards = services.scheduling.cards()
-        entries = {card.name: _entry(card, card.name, created) for card in cards}
-        for alias in services.settings.model_alias:
-            name, _, target = alias.partition("=")
-            card = next((c for c in cards if c.name == target or not target), None)
-            if card is not None:
-                entries.setdefault(name, _entry(card, name, created))
-        return entries
-
-    @routes.get("", responses=refusals(401))
-    async def list_models() -> dict[str, Any]:
-        """List the served models."""
-        return {"object": "list", "data": list(listing().values())}
-
-    @routes.get("/{model}", responses=refusals(401, 404))
-    async def retrieve_model(model: str) -> dict[str, Any]:
-        """Retrieve one served model, by its name or an alias."""
-        try:
-            return listing()[model]
-        except KeyError:
-            raise ModelNotFound(f"The model '{model[:80]}' does not exist.", param="model") from None
-
-    return routes
 
 
 def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
@@ -71,3 +44,83 @@ def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
         "adapters": list(card.adapters),
         "prompt_guide": asdict(card.prompt_guide) if card.prompt_guide else None,
     }
+
+
+_EXAMPLE: JsonDict = _entry(
+    ModelCard(
+        name="vitascope-tiny",
+        family="wan",
+        tasks=("t2v", "i2v", "flf2v"),
+        defaults=Defaults(
+            height=64, width=64, num_frames=17, fps=8.0, num_inference_steps=10, guidance_scale=2.0
+        ),
+        rules=Rules(size_multiple=16, frame_stride=4, max_pixels=16384, max_frames=33, solvers=("unipc",)),
+        identity="0" * 64,
+        components={"transformer": 9_000_000},
+    ),
+    "vitascope-tiny",
+    created=1758941485,
+)
+
+
+class Model(BaseModel):
+    """One served model: OpenAI's keys, Xinference's, then the card."""
+
+    model_config = ConfigDict(protected_namespaces=(), json_schema_extra={"example": _EXAMPLE})
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    root: str
+    model_type: Literal["video"]
+    model_name: str
+    model_engine: str
+    model_ability: list[str]
+    family: str
+    tasks: list[Task]
+    defaults: Defaults
+    rules: Rules
+    identity: str
+    components: dict[str, int]
+    adapters: list[str]
+    prompt_guide: PromptGuide | None
+
+
+class ModelList(BaseModel):
+    """The served models and their aliases."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"object": "list", "data": [_EXAMPLE]}})
+
+    object: Literal["list"]
+    data: list[Model]
+
+
+def router(services: Services, *, created: int) -> APIRouter:
+    """Make the routes; `created` is the unix time that every model shows."""
+    routes = APIRouter(prefix="/v1/models", tags=["Models"])
+
+    def listing() -> dict[str, dict[str, Any]]:
+        cards = services.scheduling.cards()
+        entries = {card.name: _entry(card, card.name, created) for card in cards}
+        for alias in services.settings.model_alias:
+            name, _, target = alias.partition("=")
+            card = next((c for c in cards if c.name == target or not target), None)
+            if card is not None:
+                entries.setdefault(name, _entry(card, name, created))
+        return entries
+
+    @routes.get("", response_model=ModelList)
+    async def list_models() -> Response:
+        """List the served models."""
+        return JSONResponse({"object": "list", "data": list(listing().values())})
+
+    @routes.get("/{model}", response_model=Model, responses=refusals(404))
+    async def retrieve_model(model: str) -> Response:
+        """Retrieve one served model, by its name or an alias."""
+        try:
+            return JSONResponse(listing()[model])
+        except KeyError:
+            raise ModelNotFound(f"The model '{model[:80]}' does not exist.", param="model") from None
+
+    return routes

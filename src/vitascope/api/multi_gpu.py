@@ -13,13 +13,14 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from vitascope.api.content import file_response
-from vitascope.api.errors import Detail, refusals
+from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
+from vitascope.api.errors import refusals
 from vitascope.api.intake import read_body
-from vitascope.api.multi_gpu_fields import Submit, TaskId, read_fields, read_submit
+from vitascope.api.multi_gpu_fields import EXAMPLES, Submit, TaskId, read_fields, read_submit
 from vitascope.api.reading import choose_card
+from vitascope.api.request_schema import request_body
 from vitascope.api.services import Services
 from vitascope.api.submission import served, submit
 from vitascope.api.views import View, find
@@ -51,11 +52,17 @@ _HEX = re.compile(r"[0-9a-f]{32}")
 class Submitted(BaseModel):
     """The answer to a submit."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"requestId": "0123456789abcdef0123456789abcdef"}}
+    )
+
     requestId: str  # noqa: N815  # the dialect's spelling
 
 
 class Cancelled(BaseModel):
     """The answer to a cancel."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"status": "Cancelled"}})
 
     status: Literal["Cancelled", "Already finished"]
 
@@ -71,6 +78,20 @@ class Results(BaseModel):
 
 class TaskStatus(BaseModel):
     """How a task stands. `queue_position` counts from 1, 0 is outside the queue; times are unix seconds."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "status": "InProgress",
+                "reason": None,
+                "results": None,
+                "queue_position": 0,
+                "progress": 0.4,
+                "created_at": 1758941485.25,
+                "updated_at": 1758941486.5,
+            }
+        }
+    )
 
     status: Status
     reason: str | None
@@ -94,7 +115,10 @@ class MultiGpu:
         def post(
             path: str, endpoint: Any, asked: type[BaseModel], answer: type[BaseModel], **more: Any
         ) -> None:
-            body = {"required": True, "content": {"application/json": {"schema": asked.model_json_schema()}}}
+            schema = asked.model_json_schema()
+            body = request_body(
+                schema["properties"], required=schema["required"], examples={"A task": EXAMPLES[asked]}
+            )
             routes.add_api_route(
                 path,
                 endpoint,
@@ -104,19 +128,20 @@ class MultiGpu:
                 **more,
             )
 
-        by_id = refusals(400, 401, 404, 413, 415, 422, model=Detail)
-        create = refusals(400, 401, 413, 415, 422, 429, 503, model=Detail)
+        by_id = refusals(400, 404, 415, 422)
+        create = refusals(400, 415, 422, 429, 503)
         post("/video/submit", self.submit, Submit, Submitted, status_code=202, responses=create)
         post("/video/status", self.status, TaskId, TaskStatus, responses=by_id)
         post("/video/cancel", self.cancel, TaskId, Cancelled, responses=by_id)
         video = "/videos/{request_id}.mp4"
-        clip: dict[int | str, dict[str, Any]] = {
-            200: {"content": {"video/mp4": {}}, "description": "The whole file."},
-            206: {"content": {"video/mp4": {}}, "description": "The range asked for."},
-            304: {"description": "The file is the one that `If-None-Match` names."},
-            **refusals(401, 404, 416, model=Detail),
-        }
-        routes.add_api_route(video, self.video, methods=["GET"], response_class=Response, responses=clip)
+        routes.add_api_route(
+            video,
+            self.video,
+            methods=["GET"],
+            response_class=Response,
+            responses={**file_answers("video/mp4"), **refusals(404)},
+            openapi_extra={"parameters": FILE_PARAMETERS},
+        )
         routes.add_api_route(video, self.video, methods=["HEAD"], include_in_schema=False)
         return routes
 

@@ -6,13 +6,14 @@ What is not said is the served model's own value.
 from __future__ import annotations
 
 import json
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitascope.api.intake import Body
 from vitascope.api.pictures import one_source
 from vitascope.api.reading import Reading
+from vitascope.api.request_schema import PICTURE, PROMPT
 from vitascope.card import ModelCard, Wish
 from vitascope.config import nearest
 from vitascope.errors import InvalidRequest, Malformed
@@ -33,17 +34,7 @@ _LAUNCH = "Fixed when the server was launched; another value is refused."
 class Submit(BaseModel):
     """The body of `/video/submit`."""
 
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "example": {
-                "prompt": "a red circle moving right on a blue background",
-                "image_url": "data:image/png;base64,...",
-                "image_size": "auto",
-                "seed": 1,
-            }
-        },
-    )
+    model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, description="A served model or an alias; the default one if left out.")
     prompt: str = Field(min_length=10, max_length=500)
@@ -83,6 +74,12 @@ class TaskId(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     request_id: str = Field(alias="requestId", min_length=32, max_length=32)
+
+
+EXAMPLES: dict[type[BaseModel], dict[str, Any]] = {
+    Submit: {"prompt": PROMPT, "image_url": PICTURE, "image_size": "auto", "infer_steps": 20, "seed": 1},
+    TaskId: {"requestId": "0123456789abcdef0123456789abcdef"},
+}
 
 
 def read_fields(kind: type[M], body: Body) -> M:

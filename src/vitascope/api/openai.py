@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+from enum import Enum
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
-from vitascope.api.content import file_response
+from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.errors import refusals
 from vitascope.api.events import stream
 from vitascope.api.idempotency import PARAMETER, once
@@ -29,19 +30,14 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 POLLS_PER_JOB, MIN_POLL_MS, MAX_POLL_MS, UNKNOWN_POLL_MS = 20, 250, 10_000, 1000
 ORDERS: dict[str, Order] = {"asc": "asc", "desc": "desc"}
 FILE_NAMES = {"video": "{}.mp4", "thumbnail": "{}-thumbnail.webp", "spritesheet": "{}-spritesheet.jpg"}
-_CONTENT: dict[str, Any] = {"video/mp4": {}, "image/webp": {}, "image/jpeg": {}}
-CONTENT_ANSWERS: dict[int | str, dict[str, Any]] = {
-    200: {"content": _CONTENT, "description": "The whole file."},
-    206: {"content": _CONTENT, "description": "The range asked for."},
-    304: {"description": "The file is the one that `If-None-Match` names."},
-    **refusals(400, 401, 404, 416),
-}
+SHARED: list[str | Enum] = ["vLLM-Omni", "SGLang"]  # the other dialects of a route
+CONTENT_ANSWERS = {**file_answers("video/mp4", "image/webp", "image/jpeg"), **refusals(400, 404)}
 EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/event-stream": {"example": 'event: status\ndata: {"status":"queued"}\n\n'}},
         "description": "Server-sent events; the stream ends after `done` or `deleted`.",
     },
-    **refusals(400, 401, 404),
+    **refusals(400, 404),
 }
 
 
@@ -53,29 +49,36 @@ class OpenAIVideos:
 
     def router(self) -> APIRouter:
         """Make the routes, documented."""
-        routes = APIRouter(prefix="/v1/videos", tags=["Videos"])
+        routes = APIRouter(prefix="/v1/videos", tags=["OpenAI Videos"])
         add = routes.add_api_route
         add(
             "",
             self.create,
             methods=["POST"],
             response_model=Video,
-            responses=refusals(400, 401, 413, 415, 429, 503),
+            tags=SHARED,
+            responses=refusals(400, 415, 429, 503),
             openapi_extra={"requestBody": CREATE_BODY, "parameters": [PARAMETER]},
         )
-        add("", self.list, methods=["GET"], response_model=VideoList, responses=refusals(400, 401))
+        add("", self.list, methods=["GET"], response_model=VideoList, tags=SHARED, responses=refusals(400))
         one = "/{video_id}"
-        add(one, self.retrieve, methods=["GET"], response_model=Video, responses=refusals(401, 404))
-        add(one, self.delete, methods=["DELETE"], response_model=DeletedVideo, responses=refusals(401, 404))
+        unknown = refusals(404)
+        add(one, self.retrieve, methods=["GET"], response_model=Video, tags=SHARED, responses=unknown)
         add(
-            f"{one}/cancel", self.cancel, methods=["POST"], response_model=Video, responses=refusals(401, 404)
+            one,
+            self.delete,
+            methods=["DELETE"],
+            response_model=DeletedVideo,
+            tags=SHARED,
+            responses=unknown,
         )
+        add(f"{one}/cancel", self.cancel, methods=["POST"], response_model=Video, responses=unknown)
         add(
             f"{one}/remix",
             self.remix,
             methods=["POST"],
             response_model=Video,
-            responses=refusals(400, 401, 404, 413, 415, 429, 503),
+            responses=refusals(400, 404, 415, 429, 503),
             openapi_extra={"requestBody": REMIX_BODY, "parameters": [PARAMETER]},
         )
         add(
@@ -83,7 +86,9 @@ class OpenAIVideos:
             self.content,
             methods=["GET"],
             response_class=Response,
+            tags=SHARED,
             responses=CONTENT_ANSWERS,
+            openapi_extra={"parameters": FILE_PARAMETERS},
         )
         add(f"{one}/content", self.content, methods=["HEAD"], include_in_schema=False)
         add(

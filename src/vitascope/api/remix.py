@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
-from typing import Any
 
 from vitascope.api.intake import Body
+from vitascope.api.request_schema import request_body
 from vitascope.api.services import Services
 from vitascope.api.submission import check_room
 from vitascope.api.values import TEXT, wrong_type
@@ -15,21 +15,11 @@ from vitascope.errors import UnknownField
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
 
-_SCHEMA = {
-    "type": "object",
-    "required": ["prompt"],
-    "additionalProperties": False,
-    "properties": {"prompt": {"type": "string", "description": "What the new clip should show."}},
-}
-_EXAMPLE = {"prompt": "a blue circle moving right on a red background"}
-REMIX_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {
-        "application/json": {"schema": _SCHEMA, "example": _EXAMPLE},
-        "multipart/form-data": {"schema": _SCHEMA},
-        "application/x-www-form-urlencoded": {"schema": _SCHEMA},
-    },
-}
+REMIX_BODY = request_body(
+    {"prompt": {"type": "string", "description": "What the new clip should show."}},
+    required=["prompt"],
+    examples={"A prompt": {"prompt": "a blue circle moving right on a red background"}},
+)
 _COPIED = [f.name for f in fields(GenerationRequest) if f.name in WISH_FIELDS]
 
 

@@ -103,27 +103,38 @@ def _anything(_: str, value: Any) -> Any:
     return value
 
 
+def choice(*values: str) -> Kind:
+    """Describe a text with few values; which one it is, its reader checks."""
+    return Kind(_text, {"type": "string", "enum": list(values)})
+
+
+def described(schema: dict[str, Any]) -> Kind:
+    """Describe a value that its reader takes as it comes."""
+    return Kind(_anything, schema)
+
+
 def _shown(value: Any) -> str:
     return repr(value)[:60]
 
 
 TEXT = Kind(_text, {"type": "string"})
-INTEGER = Kind(_integer, {"anyOf": [{"type": "integer"}, {"type": "string"}]})
-NUMBER = Kind(_number, {"anyOf": [{"type": "number"}, {"type": "string"}]})
-FLAG = Kind(_flag, {"type": "boolean"})
+_SPELLED_INTEGER = {"type": "string", "pattern": f"^{_INTEGER.pattern}$".replace(r"\d", "[0-9]")}
+_SPELLED_NUMBER = {"type": "string", "pattern": f"^{_NUMBER.pattern}$".replace(r"\d", "[0-9]")}
+INTEGER = Kind(_integer, {"anyOf": [{"type": "integer"}, _SPELLED_INTEGER]})
+NUMBER = Kind(_number, {"anyOf": [{"type": "number"}, _SPELLED_NUMBER]})
+FLAG = Kind(_flag, {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(_FLAGS)}]})
 OBJECT = Kind(_object, {"anyOf": [{"type": "object"}, {"type": "string"}]})
 SIZE = Kind(_size, {"type": "string", "pattern": "^[1-9][0-9]{0,4}x[1-9][0-9]{0,4}$"})
 ANYTHING = Kind(_anything, {})
-ATTENTION_CACHE = Kind(
-    _attention_cache,
-    {
-        "type": "object",
-        "required": list(_CACHE_KEYS),
-        "additionalProperties": False,
-        "properties": {
-            "start_step": {"type": "integer", "minimum": 0},
-            "interval": {"type": "integer", "minimum": 1},
-            "end_step": {"type": "integer", "minimum": 0},
-        },
+_STEP = {"anyOf": [{"type": "integer", "minimum": 0}, _SPELLED_INTEGER]}
+_CACHE = {
+    "type": "object",
+    "required": list(_CACHE_KEYS),
+    "additionalProperties": False,
+    "properties": {
+        "start_step": _STEP,
+        "interval": {"anyOf": [{"type": "integer", "minimum": 1}, _SPELLED_INTEGER]},
+        "end_step": _STEP,
     },
-)
+}
+ATTENTION_CACHE = Kind(_attention_cache, {"anyOf": [_CACHE, {"type": "string"}]})

@@ -92,6 +92,18 @@ class Video(BaseModel):
 class VideoList(BaseModel):
     """One page of jobs."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "object": "list",
+                "data": [_EXAMPLE],
+                "first_id": _EXAMPLE["id"],
+                "last_id": _EXAMPLE["id"],
+                "has_more": False,
+            }
+        }
+    )
+
     object: Literal["list"] = "list"
     data: list[Video]
     first_id: str | None
@@ -101,6 +113,10 @@ class VideoList(BaseModel):
 
 class DeletedVideo(BaseModel):
     """The answer to a delete."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"id": _EXAMPLE["id"], "object": "video.deleted", "deleted": True}}
+    )
 
     id: str
     object: Literal["video.deleted"] = "video.deleted"

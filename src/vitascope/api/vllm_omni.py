@@ -25,7 +25,6 @@ from vitascope.api.waiting import Waiting
 from vitascope.jobs.job import Job
 
 SYNC_HEADERS = {
-    "X-Request-Id": "Names the request in the server's log.",
     "X-Model": "The model that made the clip.",
     "X-Inference-Time-S": "Device seconds, the wait not counted.",
     "X-Stage-Durations": "Device seconds by stage, a JSON object.",
@@ -34,13 +33,13 @@ SYNC_HEADERS = {
 }
 SYNC_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
-        "content": {"video/mp4": {}},
+        "content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}},
         "description": "The clip.",
         "headers": {
             name: {"description": about, "schema": {"type": "string"}} for name, about in SYNC_HEADERS.items()
         },
     },
-    **refusals(400, 401, 413, 415, 429, 500, 503),
+    **refusals(400, 415, 429, 503),
 }
 
 
@@ -52,7 +51,7 @@ class VllmOmni:
 
     def router(self) -> APIRouter:
         """Make the routes, documented."""
-        routes = APIRouter(prefix="/v1/videos", tags=["Videos"])
+        routes = APIRouter(prefix="/v1/videos", tags=["vLLM-Omni"])
         routes.add_api_route(
             "/sync",
             self.sync,

@@ -14,15 +14,16 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from vitascope.api.base64_json import base64_json
 from vitascope.api.calls import Call, Calls
-from vitascope.api.errors import Detail, ErrorEnvelope, refusals
+from vitascope.api.errors import refusals
 from vitascope.api.intake import read_body
+from vitascope.api.request_schema import PROMPT, SOURCES, create_properties, request_body
 from vitascope.api.services import Services
 from vitascope.api.submission import submit_waited_for
-from vitascope.api.values import INTEGER
+from vitascope.api.values import INTEGER, OBJECT
 from vitascope.api.views import View, find
 from vitascope.api.waiting import Waiting
 from vitascope.api.xinference_body import named_card, read_order
@@ -33,10 +34,10 @@ from vitascope.wire import StoredFile
 NO_PICTURE: dict[str, str] = {}
 ONE_PICTURE = {"image": "input_reference"}
 TWO_PICTURES = {"first_frame": "input_reference", "last_frame": "last_frame_reference"}
-WAITED = refusals(400, 401, 404, 409, 413, 415, 429, 500, 503, model=Detail)
+WAITED = refusals(400, 404, 409, 415, 429, 503)
 EXAMPLE = {
     "model": "vitascope-tiny",
-    "prompt": "a red circle moving right on a blue background",
+    "prompt": PROMPT,
     "n": 1,
     "kwargs": '{"num_inference_steps": 10, "seed": 1}',
 }
@@ -52,6 +53,12 @@ class Clip(BaseModel):
 class Clips(BaseModel):
     """What a call answers."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {"created": 1758941485, "data": [{"url": None, "b64_json": "AAAAIGZ0eXBpc29t"}]}
+        }
+    )
+
     created: int
     data: list[Clip]
     warnings: list[str] | None = Field(None, description="What had no effect; absent if there is nothing.")
@@ -59,6 +66,10 @@ class Clips(BaseModel):
 
 class CallProgress(BaseModel):
     """How far a call is, over all of its clips."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"example": {"progress": 0.4, "elapsed_seconds": 1.5, "eta_seconds": 2.25}}
+    )
 
     progress: float = Field(ge=0, le=1)
     elapsed_seconds: float
@@ -68,11 +79,15 @@ class CallProgress(BaseModel):
 class AbortAnswer(BaseModel):
     """DONE: its clips are being stopped. NO_OP: it had ended. NOT_FOUND: nobody knows it."""
 
+    model_config = ConfigDict(json_schema_extra={"example": {"msg": "DONE"}})
+
     msg: Literal["DONE", "NOT_FOUND", "NO_OP"]
 
 
 class AuthAnswer(BaseModel):
     """Whether a key is needed."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"auth": False}})
 
     auth: bool
 
@@ -93,7 +108,7 @@ class Xinference:
             (f"{generations}/image", self.image_to_video, ONE_PICTURE),
             (f"{generations}/flf", self.flf_to_video, TWO_PICTURES),
         ):
-            extra = {"requestBody": _body_schema(pictures)}
+            extra = {"requestBody": _body_of(pictures)}
             routes.add_api_route(
                 path, call, methods=["POST"], response_model=Clips, responses=WAITED, openapi_extra=extra
             )
@@ -102,14 +117,14 @@ class Xinference:
             self.progress,
             methods=["GET"],
             response_model=CallProgress,
-            responses=refusals(401, 404, model=Detail),
+            responses=refusals(404),
         )
         routes.add_api_route(
             "/v1/models/{model_uid}/requests/{request_id}/abort",
             self.abort,
             methods=["POST"],
             response_model=AbortAnswer,
-            responses=refusals(400, 401, 413, 415, 503, model=ErrorEnvelope),
+            responses=refusals(400, 415, 503),
             openapi_extra={"requestBody": _ABORT_BODY},
         )
         routes.add_api_route("/v1/cluster/auth", self.auth, methods=["GET"], response_model=AuthAnswer)
@@ -241,47 +256,35 @@ def _cancel(services: Services, job_ids: Sequence[str]) -> None:
             continue
 
 
-_ABORT_BODY: dict[str, Any] = {
-    "required": False,
-    "content": {
-        "application/json": {
-            "schema": {
-                "type": "object",
-                "additionalProperties": False,
-                "properties": {
-                    "block_duration": {
-                        "type": "integer",
-                        "description": "No effect here: an abort acts at once and blocks no later call.",
-                    }
-                },
-            }
+_ABORT_BODY = request_body(
+    {
+        "block_duration": {
+            **INTEGER.schema,
+            "description": "No effect here: an abort acts at once and blocks no later call.",
         }
     },
-}
+    examples={"As the client sends it": {"block_duration": 30}},
+)
 
 
-def _body_schema(pictures: Mapping[str, str]) -> dict[str, Any]:
-    properties: dict[str, Any] = {
-        "model": {
-            "type": "string",
-            "description": "A served model or an alias; the default one if left out.",
-        },
-        "prompt": {
-            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "maxItems": 1}]
-        },
-        "negative_prompt": {"type": "string"},
-        "n": {
-            "anyOf": [{"type": "integer", "minimum": 1, "maximum": 10}, {"type": "string"}],
-            "description": "Clips to make, with the seeds s, s + 1...; 1 if left out.",
-        },
-        "kwargs": {
-            "anyOf": [{"type": "string"}, {"type": "object"}],
-            "description": "JSON: `request_id`, `response_format` (b64_json or url), `seed` (-1: random), "
-            "`max_area` (with pictures), and every field of `/v1/videos`.",
-        },
+def _body_of(pictures: Mapping[str, str]) -> dict[str, Any]:
+    """Describe a call: `kwargs` and the count beside the fields of a create, and the files that it needs."""
+    properties = create_properties()
+    for ours in SOURCES if pictures else ():
+        del properties[ours]
+    properties["prompt"] = {
+        "anyOf": [properties["prompt"], {"type": "array", "items": {"type": "string"}, "maxItems": 1}],
+        "description": properties["prompt"]["description"],
     }
-    properties |= {name: {"type": "string", "format": "binary"} for name in pictures}
-    schema = {"type": "object", "required": ["prompt", *pictures], "properties": properties}
-    kind = "multipart/form-data" if pictures else "application/json"
-    content: dict[str, Any] = {"schema": schema}
-    return {"required": True, "content": {kind: content if pictures else {**content, "example": EXAMPLE}}}
+    properties["n"] = {
+        **INTEGER.schema,
+        "description": "Clips to make, at most 10, with the seeds s, s + 1...",
+    }
+    properties["kwargs"] = {
+        **OBJECT.schema,
+        "description": "JSON: `request_id`, `response_format` (b64_json or url), `seed` (-1: random), "
+        "`max_area` (with pictures), and every field that may stand beside it.",
+    }
+    properties |= {name: {"description": "A picture; any name and type."} for name in pictures}
+    examples = {"As the client sends it": EXAMPLE}
+    return request_body(properties, required=["prompt", *pictures], uploads=pictures, examples=examples)
