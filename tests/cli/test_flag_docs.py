@@ -20,5 +20,6 @@ def test_every_kind_of_row_is_told():
     assert rows["`--omni`"] == "`true` is accepted; otherwise refused: Language models"
     assert rows["`--served-model-name`"] == "is `--model-name`"
     assert rows["`--720p`"] == "is `--width 1280` `--height 720`"
-    assert rows["`--boundary-ratio`"] == "refused: Moving the border between two experts"
+    assert rows["`--cache-config`"] == "refused: Reusing work across steps"
+    assert rows["`--flow-shift`"].startswith("`serve`: refused: Other values than the model's for every request")
     assert rows["`--trust-remote-code`"] == "accepted either way: Code from a model folder; none is ever run"
