@@ -20,18 +20,19 @@ _HEADER = struct.Struct(">I")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredFile:
-    """One file of a finished job: its `variant` (video, frames, ...), its key, type, size and hash."""
+    """One file of a job: its `variant` (video, thumbnail, ...), key, type, size and hash, which output's."""
 
     variant: str
     key: str
     media_type: str
     size_bytes: int
     sha256: str
+    output: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stats:
-    """What one generation cost: device seconds by stage, and the peak of memory in bytes."""
+    """What one job cost: device seconds by stage, and the peak of memory in bytes."""
 
     stage_s: dict[str, float]
     peak_memory_bytes: int
@@ -46,11 +47,15 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 
 
 class Generate(Message, frozen=True, kw_only=True):
-    """Make one clip. `token` fences this claim; `resume_key` names a checkpoint, of `resume_step` steps."""
+    """Make the clips of a job from `output` on; those before are stored. `token` fences this claim.
+
+    `resume_key` names a checkpoint of that output. Steps, `resume_step` too, are counted through all outputs.
+    """
 
     job_id: str
     token: int
     request: GenerationRequest
+    output: int = 0
     resume_key: str | None = None
     resume_step: int = 0
 
@@ -126,8 +131,16 @@ class Checkpointed(Message, frozen=True, kw_only=True):
     key: str
 
 
+class OutputStored(Message, frozen=True, kw_only=True):
+    """The files of the next output, but not the last one, are synced and renamed."""
+
+    job_id: str
+    token: int
+    files: tuple[StoredFile, ...]
+
+
 class Finished(Message, frozen=True, kw_only=True):
-    """The files are synced and renamed; the job is done."""
+    """The files of the last output are synced and renamed; the job is done."""
 
     job_id: str
     token: int
@@ -163,7 +176,17 @@ class Parked(Message, frozen=True, kw_only=True):
 
 Command = Generate | Cancel | WatchPreview | Shutdown
 Event = (
-    Ready | LoadFailed | Started | Progress | Preview | Checkpointed | Finished | Failed | Cancelled | Parked
+    Ready
+    | LoadFailed
+    | Started
+    | Progress
+    | Preview
+    | Checkpointed
+    | OutputStored
+    | Finished
+    | Failed
+    | Cancelled
+    | Parked
 )
 
 _encoder = msgspec.msgpack.Encoder()

@@ -294,6 +294,49 @@ def test_a_checkpoint_names_the_one_it_replaces(store):
     assert replaced == [None, "a", None]
 
 
+def of_output(output: int) -> StoredFile:
+    return replace(CLIP, key=f"k{output}.mp4", output=output)
+
+
+def test_outputs_are_kept_as_they_come_and_their_checkpoints_may_go(store):
+    job = in_state(store, State.RUNNING, num_outputs=3)
+    store.checkpoint(job.id, 1, "c5", 5)
+    assert store.store_output(job.id, 1, [of_output(0)]) == "c5"
+    stored = store.get(job.id)
+    assert (stored.claim.resume_key, stored.claim.resume_step, stored.num_stored) == (None, 20, 1)
+    assert store.checkpoint(job.id, 1, "late", 20) == "late"
+    assert store.checkpoint(job.id, 1, "c21", 21) is None
+    back = store.requeue(job.id, 1, 15.0)
+    assert (back.files, back.claim.resume_key, back.claim.resume_step) == ((of_output(0),), "c21", 21)
+    assert store.keys_in_use() == {"k0.mp4", "c21"}
+    token = store.claim(job.id, "w2", 16.0).claim.token
+    assert store.store_output(job.id, token, [of_output(1)]) == "c21"
+    done = store.succeed(job.id, token, [of_output(2)], STATS, 20.0)
+    assert done == store.get(job.id)
+    assert [done.file("video", output) for output in range(4)] == [*map(of_output, range(3)), None]
+    assert store.keys_in_use() == {"k0.mp4", "k1.mp4", "k2.mp4"}
+
+
+@pytest.mark.parametrize("ending", ["cancelled", "failed", "deleted"])
+def test_outputs_of_a_job_that_does_not_make_all_are_needed_no_more(store, ending):
+    job = in_state(store, State.RUNNING, num_outputs=2)
+    store.store_output(job.id, 1, [of_output(0)])
+    if ending == "deleted":
+        store.delete(job.id, 5.0)
+    ended = store.fail(job.id, FAILURE, 6.0, token=1) if ending == "failed" else store.cancelled(job.id, 1, 6)
+    assert ended.state == ending
+    assert ended.files == (of_output(0),)  # so that whoever ended it can remove them
+    assert store.keys_in_use() == set()
+
+
+def test_an_output_of_an_old_claim_is_refused(store):
+    job = in_state(store, State.RUNNING, num_outputs=2)
+    store.requeue(job.id, 1, 15.0)
+    with pytest.raises(StaleClaim):
+        store.store_output(job.id, 1, [of_output(0)])
+    assert store.get(job.id).files == ()
+
+
 def test_a_queued_job_fails_without_a_token(store):
     job = in_state(store, State.QUEUED)
     failed = store.fail(job.id, FAILURE, 5.0)

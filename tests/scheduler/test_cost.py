@@ -76,6 +76,27 @@ def test_a_job_that_took_no_step_teaches_nothing():
     assert book.rates(request()) is None
 
 
+def test_several_outputs_are_encoded_once_and_decoded_each(book):
+    three = request(num_outputs=3)
+    assert book.remaining_s(three, "queued", 0) == pytest.approx(1.0 + 30.0 + 3 * 2.0 + 0.5)
+    assert book.remaining_s(three, "denoise", 15) == pytest.approx(22.5 + 3 * 2.0 + 0.5)
+    assert book.remaining_s(three, "decode", 20) == pytest.approx(20.0 + 3 * 2.0 + 0.5)
+    assert book.remaining_s(three, "denoise", 20) == pytest.approx(20.0 + 2 * 2.0 + 0.5)
+    assert book.remaining_s(three, "decode", 60) == pytest.approx(2.0 + 0.5)
+    assert book.remaining_s(three, "finish", 60) == pytest.approx(0.5)
+
+
+def test_several_outputs_teach_what_one_takes():
+    book = CostBook()
+    book.observe(
+        request(num_outputs=3), stats(encode=1.0, denoise=30.0, decode=6.0, finish=0.5), num_steps=60
+    )
+    assert book.remaining_s(request(), "queued", 0) == pytest.approx(1.0 + 10.0 + 2.5)
+    resumed = CostBook()
+    resumed.observe(request(num_outputs=3), stats(denoise=15.0, decode=4.0, finish=0.5), num_steps=30)
+    assert resumed.remaining_s(request(), "queued", 0) == pytest.approx(10.0 + 2.5)
+
+
 def test_estimates_follow_what_is_seen_later(book):
     for _ in range(30):
         book.observe_step(request(), 2.0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -23,6 +24,7 @@ from vitascope.wire import (
     Finished,
     Generate,
     LoadFailed,
+    OutputStored,
     Parked,
     Preview,
     Progress,
@@ -78,10 +80,10 @@ class Bench:
     def send(self, worker, command) -> None:
         self.sent.put_nowait((worker, command))
 
-    def submit(self) -> Job:
+    def submit(self, num_outputs: int = 1) -> Job:
         request = GenerationRequest(
             model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
-            num_inference_steps=4, guidance_scale=1.0, seed=0,
+            num_inference_steps=4, guidance_scale=1.0, seed=0, num_outputs=num_outputs,
         )  # fmt: skip
         return self.store.submit(Job(id=new_id(), request=request, created_at=0.0))
 
@@ -303,6 +305,58 @@ async def test_replaced_and_spent_checkpoints_are_removed():
         assert bench.files == {"ck2", "clip"}
         await bench.say(finished(command))
         assert bench.files == {"clip"}
+
+
+def stored(command: Generate, output: int) -> OutputStored:
+    clip = replace(CLIP, key=f"clip{output}", output=output)
+    return OutputStored(job_id=command.job_id, token=command.token, files=(clip,))
+
+
+async def test_outputs_that_are_stored_are_not_asked_for_again():
+    async with running(Bench()) as bench:
+        job = bench.submit(num_outputs=3)
+        command = await bench.started()
+        bench.files |= {"ck1", "clip0"}
+        await bench.say(Checkpointed(job_id=job.id, token=command.token, step=1, key="ck1"))
+        await bench.say(stored(command, 0))
+        assert bench.files == {"clip0"}
+        await bench.say(Lost(-9))
+        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        again = await bench.started("w2")
+        assert (command.output, again.output, again.resume_key, again.resume_step) == (0, 1, None, 4)
+        await bench.say(stored(again, 1), finished(again), worker="w2")
+        done = bench.store.get(job.id)
+        assert (done.state, [file.key for file in done.files]) == (
+            State.SUCCEEDED,
+            ["clip0", "clip1", "clip"],
+        )
+        assert bench.files == {"clip0"}
+
+
+@pytest.mark.parametrize("ending", [Cancelled, Failed, Lost])
+async def test_a_job_that_ends_before_its_last_output_leaves_no_file(ending):
+    async with running(Bench(max_attempts=1)) as bench:
+        job = bench.submit(num_outputs=2)
+        command = await bench.started()
+        bench.files |= {"clip0"}
+        await bench.say(stored(command, 0))
+        about = {"job_id": job.id, "token": command.token}
+        if ending is Failed:
+            await bench.say(Failed(code="out_of_memory", message="Too large.", **about))
+        else:
+            await bench.say(Lost(-9) if ending is Lost else Cancelled(**about))
+        assert bench.store.get(job.id).state in {State.CANCELLED, State.FAILED}
+        assert bench.files == set()
+
+
+async def test_an_output_of_an_old_claim_is_removed():
+    async with running(Bench()) as bench:
+        bench.submit(num_outputs=2)
+        old = await bench.started()
+        await bench.say(Lost(-9))
+        bench.files |= {"clip0"}
+        await bench.say(stored(old, 0))
+        assert bench.files == set()
 
 
 async def test_a_job_deleted_while_it_ran_leaves_no_file():

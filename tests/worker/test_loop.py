@@ -87,9 +87,11 @@ def serve(family, artifacts):
 
 @pytest.fixture
 def generate(make_request):
-    def make(job_id: str = "a", token: int = 1, resume_key=None, resume_step: int = 0, **changes):
+    def make(
+        job_id: str = "a", token: int = 1, output: int = 0, resume_key=None, resume_step: int = 0, **changes
+    ):
         return wire.Generate(
-            job_id=job_id, token=token, request=make_request(**changes),
+            job_id=job_id, token=token, request=make_request(**changes), output=output,
             resume_key=resume_key, resume_step=resume_step,
         )  # fmt: skip
 
@@ -325,6 +327,187 @@ def test_a_shutdown_parks_what_runs_and_it_goes_on_to_the_same_bytes(
     next_server.command(command)
     finished, _ = next_server.until(wire.Finished)
     assert clip_of(artifacts, finished) == clip_of(artifacts, whole)
+
+
+def three_clips(serve, generate, artifacts) -> list[bytes]:
+    """Return the clips of three following seeds, each made by a job of its own."""
+    server, clips = serve(), []
+    for seed in range(3):
+        server.command(generate(seed=seed))
+        clips.append(clip_of(artifacts, server.until(wire.Finished)[0]))
+    return clips
+
+
+def stored_in(events) -> list[wire.OutputStored]:
+    return [event for event in events if isinstance(event, wire.OutputStored)]
+
+
+def test_several_outputs_are_stored_as_they_come_each_the_clip_of_its_seed(serve, generate, artifacts):
+    alone = three_clips(serve, generate, artifacts)
+    server = serve()
+    server.command(generate(num_outputs=3, token=5))
+    finished, before = server.until(wire.Finished)
+    told = [*stored_in(before), finished]
+    assert [clip_of(artifacts, event) for event in told] == alone
+    assert [{file.output for file in event.files} for event in told] == [{0}, {1}, {2}]
+    assert {(event.job_id, event.token, len(event.files)) for event in told} == {("a", 5, NUM_FILES)}
+    steps = [(e.step, e.num_steps) for e in before if isinstance(e, wire.Progress)]
+    assert steps == sorted(steps)
+    assert steps[-1] == (12, 12)
+    assert finished.stats.stage_s.keys() == {"encode", "denoise", "decode", "finish"}
+
+
+def test_a_job_goes_on_in_the_middle_of_an_output_and_makes_none_again(
+    serve, generate, family, gate, artifacts
+):
+    def pause(sample):
+        if (sample.request.seed, sample.trajectory.step) == (1, 5):
+            gate()
+
+    family.before_step = pause
+    server = serve(checkpoint_interval_s=0)
+    server.command(generate(num_outputs=3, num_inference_steps=20))
+    first, before = server.until(wire.OutputStored)
+    gate.opened.set()
+    finished, after = server.until(wire.Finished)
+    before += [first, *after]
+    whole = [clip_of(artifacts, event) for event in (*stored_in(before), finished)]
+    middle = [e for e in before if isinstance(e, wire.Checkpointed) and 20 < e.step < 40]
+    assert middle
+    server.command(
+        generate(
+            token=2, num_outputs=3, num_inference_steps=20, output=1,
+            resume_key=middle[0].key, resume_step=middle[0].step,
+        )
+    )  # fmt: skip
+    resumed, events = server.until(wire.Finished)
+    assert [clip_of(artifacts, event) for event in (*stored_in(events), resumed)] == whole[1:]
+    assert next(e for e in events if isinstance(e, wire.Started)).step == middle[0].step
+
+
+def test_an_output_whose_state_is_lost_is_made_anew_and_those_before_it_not(serve, generate, artifacts):
+    alone = three_clips(serve, generate, artifacts)
+    server = serve()
+    server.command(generate(num_outputs=3, output=2, resume_key="0" * 32 + ".safetensors", resume_step=9))
+    finished, before = server.until(wire.Finished)
+    assert (clip_of(artifacts, finished), stored_in(before)) == (alone[2], [])
+    assert next(e for e in before if isinstance(e, wire.Started)).step == 8
+
+
+def test_no_state_of_an_output_is_saved_before_the_files_of_those_before_it(
+    serve, generate, artifacts, gate, monkeypatch
+):
+    new_file = artifacts.new_file
+    first = threading.Event()
+
+    def slow(suffix):
+        if not first.is_set():
+            first.set()
+            gate()
+        return new_file(suffix)
+
+    monkeypatch.setattr(artifacts, "new_file", slow)
+    server = serve(checkpoint_interval_s=0)
+    server.command(generate(num_outputs=2, num_inference_steps=20))
+    progress, before = server.until(wire.Progress)
+    while progress.step < 40:
+        progress, more = server.until(wire.Progress)
+        before += more
+    gate.opened.set()
+    _, after = server.until(wire.Finished)
+    saved = [e.step for e in [*before, *after] if isinstance(e, wire.Checkpointed)]
+    assert saved
+    assert max(saved) <= 20
+
+
+def test_a_cancel_in_the_middle_leaves_nothing_but_what_was_told_of(serve, generate, family, gate, artifacts):
+    def pause(sample):
+        if sample.request.seed == 1:
+            gate()
+
+    family.before_step = pause
+    server = serve()
+    server.command(generate(num_outputs=3))
+    stored, _ = server.until(wire.OutputStored)
+    assert gate.reached.wait(20)
+    server.command(wire.Cancel(job_id="a", token=1))
+    gate.opened.set()
+    server.until(wire.Cancelled)
+    server.stop()
+    assert set(artifacts.keys()) == {file.key for file in stored.files}
+
+
+def test_files_of_an_output_that_cannot_be_written_fail_the_job_at_its_next_step(
+    serve, generate, artifacts, monkeypatch
+):
+    def full(suffix):
+        raise OSError(28, "No space left on device", "/secret/path")
+
+    new_file = artifacts.new_file
+    monkeypatch.setattr(artifacts, "new_file", full)
+    server = serve()
+    server.command(generate(num_outputs=10, num_inference_steps=500))
+    failed, before = server.until(wire.Failed)
+    assert (failed.code, "secret" in failed.message) == ("generation_failed", False)
+    assert (stored_in(before), max(step for _, step in progress_of(before)) < 4000) == ([], True)
+    monkeypatch.setattr(artifacts, "new_file", new_file)
+    server.command(generate("b"))
+    _, between = server.until(wire.Finished, "b")
+    assert not any(isinstance(event, wire.Failed) for event in between)
+    assert len(list(artifacts.keys())) == NUM_FILES
+
+
+def test_files_that_fail_while_a_later_output_is_stored_leave_nothing(
+    serve, generate, artifacts, gate, monkeypatch
+):
+    new_file = artifacts.new_file
+    first = threading.Event()
+
+    def broken_once(suffix):
+        if not first.is_set():
+            first.set()
+            gate()
+            raise OSError("No space left on device")
+        return new_file(suffix)
+
+    monkeypatch.setattr(artifacts, "new_file", broken_once)
+    server = serve()
+    server.command(generate(num_outputs=2))
+    progress, before = server.until(wire.Progress)
+    while progress.stage != "finish":
+        progress, more = server.until(wire.Progress)
+        before += more
+    gate.opened.set()
+    _, after = server.until(wire.Failed)
+    assert stored_in([*before, *after]) == []
+    server.stop()
+    assert list(artifacts.keys()) == []
+
+
+def test_a_shutdown_waits_for_the_files_of_an_output_before_it_parks_the_next(
+    serve, generate, family, gate, artifacts
+):
+    alone = three_clips(serve, generate, artifacts)
+
+    def pause(sample):
+        if sample.request.seed == 1 and sample.trajectory.step == 2:
+            gate()
+
+    family.before_step = pause
+    server = serve()
+    server.command(generate(num_outputs=2))
+    assert gate.reached.wait(20)
+    server.command(wire.Shutdown())
+    gate.opened.set()
+    parked, before = server.until(wire.Parked)
+    (stored,) = stored_in(before)
+    assert (parked.step, clip_of(artifacts, stored)) == (7, alone[0])
+    family.before_step = None
+    next_server = serve()
+    next_server.command(
+        generate(token=2, num_outputs=2, output=1, resume_key=parked.key, resume_step=parked.step)
+    )
+    assert clip_of(artifacts, next_server.until(wire.Finished)[0]) == alone[1]
 
 
 def test_a_shutdown_before_the_first_step_parks_without_a_state(serve, generate, family, gate):

@@ -136,9 +136,19 @@ class Job:
     idempotency: Idempotency | None = None
     remixed_from: str | None = None
 
-    def file(self, variant: str) -> StoredFile | None:
-        """Return the stored file of that variant, or None."""
-        return next((f for f in self.files if f.variant == variant), None)
+    def file(self, variant: str, output: int = 0) -> StoredFile | None:
+        """Return the stored file of that variant of an output, or None."""
+        return next((f for f in self.files if (f.variant, f.output) == (variant, output)), None)
+
+    @property
+    def num_stored(self) -> int:
+        """Outputs whose files are stored, the first ones, while the job may still be making others."""
+        return len({file.output for file in self.files})
+
+    @property
+    def stored_steps(self) -> int:
+        """Steps of the outputs that are stored, as steps are counted through all outputs."""
+        return self.num_stored * self.request.num_inference_steps
 
     def moved(self, move: Move, **changes: object) -> Job:
         """Return the job after `move` with `changes` applied, or raise `IllegalTransition`."""

@@ -44,8 +44,16 @@ class Ledger(ABC):
 
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
         """See `Store.checkpoint`."""
-        before, _ = self._change(job_id, partial(moves.checkpoint, token=token, key=key, step=step))
+        before, after = self._change(job_id, partial(moves.checkpoint, token=token, key=key, step=step))
+        if after.claim.resume_key != key:
+            return key
         return before.claim.resume_key if before.claim.resume_key != key else None
+
+    def store_output(self, job_id: str, token: int, files: Sequence[StoredFile]) -> str | None:
+        """See `Store.store_output`."""
+        before, after = self._change(job_id, partial(moves.store_output, token=token, files=files))
+        self._tell(before, after)
+        return before.claim.resume_key
 
     def succeed(self, job_id: str, token: int, files: Sequence[StoredFile], stats: Stats, now: float) -> Job:
         """See `Store.succeed`."""
@@ -98,13 +106,18 @@ class Ledger(ABC):
 
 
 def keys_of(jobs: Iterable[Job]) -> set[str]:
-    """Collect the artifact keys that these jobs need; a checkpoint only while its job may go on from it."""
+    """Collect the artifact keys that these jobs need.
+
+    A checkpoint is needed only while its job may go on from it, and outputs of a job that did not make all
+    of them no longer than that.
+    """
     keys: set[str | None] = set()
     for job in jobs:
         if job.state is State.DELETED:
             continue
         keys |= {job.request.first_frame, job.request.last_frame}
-        keys |= {file.key for file in job.files}
+        if job.state in LIVE or job.state is State.SUCCEEDED:
+            keys |= {file.key for file in job.files}
         if job.state in LIVE:
             keys.add(job.claim.resume_key)
     return {key for key in keys if key is not None}

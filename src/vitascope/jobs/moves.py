@@ -38,19 +38,33 @@ def progress(job: Job, token: int, tally: Tally) -> Job:
 
 
 def checkpoint(job: Job, token: int, key: str, step: int) -> Job:
-    """Name the newest checkpoint of a running job."""
+    """Name the newest checkpoint of a running job, unless it is of an output that is stored by now."""
     _check_held(job, token)
+    if job.files and step <= job.stored_steps:
+        return job
     return replace(job, claim=replace(job.claim, resume_key=key, resume_step=step))
 
 
+def store_output(job: Job, token: int, files: Sequence[StoredFile]) -> Job:
+    """Take in the files of one of several outputs; its checkpoint is of no more use."""
+    _check_held(job, token)
+    job = replace(job, files=(*job.files, *files))
+    return replace(job, claim=replace(job.claim, resume_key=None, resume_step=job.stored_steps))
+
+
 def succeed(job: Job, token: int, files: Sequence[StoredFile], stats: Stats, expires_at: float | None) -> Job:
-    """Finish a running job with its files; `expires_at` of None keeps them for ever."""
+    """Finish a running job with the files of its last output; `expires_at` of None keeps them for ever."""
     _check_token(job, token)
     tally = replace(job.tally, stage="done", step=job.tally.num_steps, eta_s=0.0, percent=100)
     if job.waited_for:
         expires_at = None  # whoever waits takes it away, or has it kept
     return job.moved(
-        Move.SUCCEED, files=tuple(files), stats=stats, expires_at=expires_at, tally=tally, claim=_freed(job)
+        Move.SUCCEED,
+        files=(*job.files, *files),
+        stats=stats,
+        expires_at=expires_at,
+        tally=tally,
+        claim=_freed(job),
     )
 
 

@@ -56,10 +56,16 @@ class Store(Protocol):
         """Record how far a running job is; the percentage never falls. A power cut may undo it."""
 
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
-        """Record the newest checkpoint; return the key it replaces, whose file may go now."""
+        """Record the newest checkpoint; return the key whose file may go: the one it replaces.
+
+        One that comes after its output was stored is not recorded, and its own key is returned.
+        """
+
+    def store_output(self, job_id: str, token: int, files: Sequence[StoredFile]) -> str | None:
+        """Record the files of a running job's next output; return the key of its checkpoint, which may go."""
 
     def succeed(self, job_id: str, token: int, files: Sequence[StoredFile], stats: Stats, now: float) -> Job:
-        """Finish a job with its files."""
+        """Finish a job with the files of its last output, its only one most of the time."""
 
     def fail(self, job_id: str, failure: Failure, now: float, *, token: int | None = None) -> Job:
         """End a job with an error; without a token also a queued one."""

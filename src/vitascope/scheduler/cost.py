@@ -28,11 +28,15 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Rates:
-    """Seconds of one step, and of all that comes before and after the steps (None: not seen yet)."""
+    """Seconds of one step, of what comes before the first, of one output's decoding, and of the files.
+
+    None: not seen yet.
+    """
 
     step_s: float
-    before_s: float | None = None
-    after_s: float | None = None
+    encode_s: float | None = None
+    decode_s: float | None = None
+    finish_s: float | None = None
 
 
 def shape_of(request: GenerationRequest) -> Shape:
@@ -57,17 +61,18 @@ class CostBook:
         )
 
     def observe(self, request: GenerationRequest, stats: Stats, num_steps: int) -> None:
-        """Take in a finished generation, of which this worker did the last `num_steps` steps."""
+        """Take in a finished job, of which this worker did the last `num_steps` steps."""
         if num_steps <= 0:
             return
-        shape = shape_of(request)
-        step_s = stats.stage_s.get("denoise", 0.0) / num_steps
+        shape, seconds = shape_of(request), stats.stage_s
+        num_decoded = math.ceil(num_steps / request.num_inference_steps)
+        step_s = seconds.get("denoise", 0.0) / num_steps
         known = self._rates.get(shape, Rates(step_s))
-        after = sum(seconds for stage, seconds in stats.stage_s.items() if stage in {"decode", "finish"})
         self._rates[shape] = Rates(
             _blend(known.step_s, step_s),
-            _blend(known.before_s, stats.stage_s.get("encode", 0.0)),
-            _blend(known.after_s, after),
+            _blend(known.encode_s, seconds.get("encode", 0.0)),
+            _blend(known.decode_s, seconds.get("decode", 0.0) / num_decoded),
+            _blend(known.finish_s, seconds.get("finish", 0.0)),
         )
 
     def rates(self, request: GenerationRequest) -> Rates | None:
@@ -78,17 +83,22 @@ class CostBook:
             return None
         nearest = min(shapes, key=lambda shape: _distance(shape, wanted))
         known, larger = self._rates[nearest], wanted.volume / nearest.volume
-        after = None if known.after_s is None else known.after_s * larger
-        return Rates(known.step_s * larger * wanted.passes / nearest.passes, known.before_s, after)
+        return Rates(
+            known.step_s * larger * wanted.passes / nearest.passes,
+            known.encode_s,
+            (known.decode_s or 0.0) * larger,
+            (known.finish_s or 0.0) * larger,
+        )
 
     def remaining_s(self, request: GenerationRequest, stage: str, step: int) -> float | None:
-        """Estimate the seconds left of a generation that has done `step` steps and is in `stage`."""
+        """Estimate the seconds left of a job that has done `step` of all outputs' steps and is in `stage`."""
         rates = self.rates(request)
         if rates is None:
             return None
-        before = (rates.before_s or 0.0) if step == 0 and stage in {"queued", "start", "encode"} else 0.0
-        steps = (request.num_inference_steps - step) * rates.step_s
-        return before + steps + (rates.after_s or 0.0)
+        encode = (rates.encode_s or 0.0) if step == 0 and stage in {"queued", "start", "encode"} else 0.0
+        steps = (request.all_steps - step) * rates.step_s
+        undecoded = request.num_outputs - step // request.num_inference_steps + (stage == "decode")
+        return encode + steps + undecoded * (rates.decode_s or 0.0) + (rates.finish_s or 0.0)
 
 
 def wait_s(free_in: Sequence[float], costs: Iterable[float]) -> float:

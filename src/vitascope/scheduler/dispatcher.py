@@ -161,6 +161,7 @@ class Dispatcher:
             job_id=job.id,
             token=claimed.claim.token,
             request=claimed.request,
+            output=claimed.num_stored,
             resume_key=claimed.claim.resume_key,
             resume_step=claimed.claim.resume_step,
         )

@@ -17,13 +17,22 @@ from vitascope.jobs.moves import percent
 from vitascope.jobs.store import Store
 from vitascope.scheduler.offload import Offload
 from vitascope.scheduler.roster import Held, Roster
-from vitascope.wire import Cancelled, Checkpointed, Failed, Finished, Parked, Progress, Started
+from vitascope.wire import (
+    Cancelled,
+    Checkpointed,
+    Failed,
+    Finished,
+    OutputStored,
+    Parked,
+    Progress,
+    Started,
+)
 
 PROGRESS_INTERVAL_S = 0.1  # between two writes of the same job's progress within a stage
 REFUSED = (StaleClaim, IllegalTransition, NotFound)
 
 P = ParamSpec("P")
-Report = Started | Progress | Checkpointed | Finished | Failed | Cancelled | Parked
+Report = Started | Progress | Checkpointed | OutputStored | Finished | Failed | Cancelled | Parked
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +88,8 @@ class Reports:
                 await self._advance(held, event)
             case Checkpointed():
                 await self._checkpoint(held, event.key, event.step)
+            case OutputStored():
+                await self._store_output(held, event)
             case Finished():
                 await self._finish(held, event)
             case Failed():
@@ -110,9 +121,14 @@ class Reports:
         if replaced is not None:
             await self._remove([replaced])
 
+    async def _store_output(self, held: Held, event: OutputStored) -> None:
+        no_more_use = await self._off(self._store.store_output, held.job.id, held.token, event.files)
+        if no_more_use is not None:
+            await self._remove([no_more_use])
+
     async def _finish(self, held: Held, event: Finished) -> None:
         await self._flush(held)
-        steps = held.job.request.num_inference_steps - held.first_step
+        steps = held.job.request.all_steps - held.first_step
         self._roster.costs.observe(held.job.request, event.stats, steps)
         job_id, token = held.job.id, held.token
         await self._end(held, self._store.succeed, job_id, token, event.files, event.stats, self._clock())
@@ -162,7 +178,7 @@ class Reports:
 
     async def _clean_up(self, job: Job) -> None:
         keys = [job.claim.resume_key] if job.claim.resume_key else []
-        if job.state is State.DELETED:
+        if job.state is not State.SUCCEEDED:  # some outputs may be there
             keys += [file.key for file in job.files]
         await self._remove(keys)
 
@@ -200,7 +216,7 @@ class Reports:
 def _keys(event: Report) -> list[str]:
     """Name the files that a report brought."""
     match event:
-        case Finished():
+        case Finished() | OutputStored():
             return [file.key for file in event.files]
         case Checkpointed():
             return [event.key]

@@ -25,8 +25,8 @@ from vitascope.media.inputs import load_picture
 from vitascope.media.previews import to_webp
 from vitascope.models.family import Media
 from vitascope.request import GenerationRequest
-from vitascope.wire import StoredFile
-from vitascope.worker.recording import Abandoned, Clip, Recording
+from vitascope.worker.outputs import Files, Outputs
+from vitascope.worker.recording import Abandoned
 
 PREVIEW_INTERVAL_S = 0.25
 THREADS = 3  # two clips being encoded, one state being saved
@@ -57,7 +57,7 @@ class Task:
     """One job in this worker's hands. `saved` is the last checkpoint, being written or written."""
 
     command: wire.Generate
-    recording: Recording
+    outputs: Outputs
     resuming: bool = False
     previewed_at: float = -math.inf
     saved_at: float = field(default_factory=time.monotonic)
@@ -123,20 +123,23 @@ class Loop:
                 self._stopping = True
 
     def _start(self, command: wire.Generate) -> None:
-        clip = Clip(command.request, self._engine.card)
-        task = Task(command, Recording(clip, self._artifacts, self._threads))
-        self._tasks[command.job_id] = task
+        card = self._engine.card
+        outputs = Outputs(command.request, card, self._artifacts, self._threads, first=command.output)
+        task = self._tasks[command.job_id] = Task(command, outputs)
         self._begin(task, self._read_state(command))
 
     def _begin(self, task: Task, state: bytes | None) -> None:
-        command, step = task.command, 0 if state is None else task.command.resume_step
+        command = task.command
+        anew = command.output * command.request.num_inference_steps
+        step = anew if state is None else command.resume_step
         task.resuming = state is not None
         self._engine.start(
             task.job_id,
             command.request,
             self._media(command.request),
+            output=command.output,
             resume=state,
-            sink=task.recording.add,
+            sink=task.outputs.add,
         )
         self._line.send(wire.Started(job_id=task.job_id, token=task.token, step=step))
         self._report(task, Stage.ENCODE, step)
@@ -158,7 +161,7 @@ class Loop:
     def _cancel(self, command: wire.Cancel) -> None:
         task = self._tasks.get(command.job_id) or self._finishing.get(command.job_id)
         if task is not None and task.token == command.token:  # else the event that overtook it is on its way
-            task.recording.abandon()
+            task.outputs.abandon()
             self._engine.cancel(command.job_id)
 
     # ---- events
@@ -172,10 +175,16 @@ class Loop:
         match event:
             case _ if task is None:
                 return  # it failed outside the engine and was cancelled there
+            case events.Advanced() | events.Completed() if task.outputs.failure is not None:
+                self._fail(task.job_id, task.outputs.failure)  # of an earlier output's files
             case events.Advanced():
                 self._advance(task, event)
-            case events.Completed():
+            case events.Completed() if event.last:
                 self._complete(task, event.cost)
+            case events.Completed():
+                task.outputs.end(partial(self._output_stored, task))
+                steps_done = (event.output + 1) * task.command.request.num_inference_steps
+                self._report(task, Stage.ENCODE, steps_done)
             case events.Cancelled():
                 self._release(task)
                 self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
@@ -190,12 +199,13 @@ class Loop:
         now = time.monotonic()
         if task.job_id in self._watched and now - task.previewed_at >= PREVIEW_INTERVAL_S:
             self._preview(task, event.step)
-        if now - task.saved_at >= self._checkpoint_interval_s and task.saved.done():
+        due = now - task.saved_at >= self._checkpoint_interval_s
+        if due and task.saved.done() and task.outputs.settled:
             task.saved_at = now
             self._save(task)
 
     def _report(self, task: Task, stage: str, step: int) -> None:
-        total = task.command.request.num_inference_steps
+        total = task.command.request.all_steps
         self._line.send(
             wire.Progress(job_id=task.job_id, token=task.token, stage=stage, step=step, num_steps=total)
         )
@@ -210,27 +220,27 @@ class Loop:
         """Free the device; the files come later, from a thread."""
         self._release(task)
         self._finishing[task.job_id] = task
-        self._report(task, "finish", task.command.request.num_inference_steps)
-        task.recording.end().add_done_callback(partial(self._recorded, task, cost, time.perf_counter()))
+        self._report(task, "finish", task.command.request.all_steps)
+        task.outputs.end(partial(self._recorded, task, cost, time.perf_counter()))
 
-    def _recorded(
-        self, task: Task, cost: events.Cost, began: float, files: Future[tuple[StoredFile, ...]]
-    ) -> None:
+    def _output_stored(self, task: Task, files: Files | BaseException) -> None:
+        """Tell of an output before the last; its failure ends the job on the loop's own thread."""
+        if not isinstance(files, BaseException):
+            self._line.send(wire.OutputStored(job_id=task.job_id, token=task.token, files=files))
+
+    def _recorded(self, task: Task, cost: events.Cost, began: float, files: Files | BaseException) -> None:
         del self._finishing[task.job_id]
-        error = files.exception()
-        if error is None:
+        if not isinstance(files, BaseException):
             stage_s = cost.stage_s | {"finish": time.perf_counter() - began}
             steps = task.command.request.num_inference_steps
             stats = wire.Stats(
                 stage_s=stage_s, peak_memory_bytes=cost.peak_memory_bytes, num_inference_steps=steps
             )
-            self._line.send(
-                wire.Finished(job_id=task.job_id, token=task.token, files=files.result(), stats=stats)
-            )
-        elif isinstance(error, Abandoned):
+            self._line.send(wire.Finished(job_id=task.job_id, token=task.token, files=files, stats=stats))
+        elif isinstance(files, Abandoned):
             self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
         else:
-            self._line.send(_failed(task, error))
+            self._line.send(_failed(task, files))
 
     def _release(self, task: Task) -> None:
         del self._tasks[task.job_id]
@@ -250,7 +260,7 @@ class Loop:
         self._engine.cancel(job_id)  # if it failed outside the engine
         task = self._tasks.get(job_id)
         if task is not None:
-            task.recording.abandon()
+            task.outputs.abandon()
             self._release(task)
             self._line.send(_failed(task, error))
 
@@ -271,7 +281,11 @@ class Loop:
 
     def _park(self, task: Task) -> None:
         """Give a job back at its step boundary, with its state if it can be saved."""
-        task.recording.abandon()
+        task.outputs.wait()
+        if task.outputs.failure is not None:
+            self._fail(task.job_id, task.outputs.failure)
+            return
+        task.outputs.abandon()
         snapshot = self._engine.park(task.job_id)
         key = None
         try:
