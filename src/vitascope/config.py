@@ -24,7 +24,7 @@ ENV_PREFIX = "VITASCOPE_"
 NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
 DEFAULT_URL = "http://127.0.0.1:8000"
 LISTS = frozenset(
-    {"allow_media_domain", "allowed_hosts", "cors_origins", "lora", "model_alias"}
+    {"allow_media_domain", "allowed_hosts", "also", "cors_origins", "launchable", "lora", "model_alias"}
 )  # commas part them in variables
 # vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
 ALIASES: dict[str, str | None] = {
@@ -37,6 +37,7 @@ ALIASES: dict[str, str | None] = {
 }
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2
 BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
+MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
 _ADAPTER = re.compile(
     r"(?P<name>[A-Za-z0-9][\w-]{0,63})(\.(?P<expert>high|low))?=(?P<path>.+?)(:(?P<weight>[+-]?(\d+\.?\d*|\.\d+)))?",
     re.ASCII,
@@ -74,6 +75,21 @@ def parse_adapter(text: str) -> AdapterSpec:
     return AdapterSpec(name=match["name"], path=Path(match["path"]), weight=weight, expert=expert)
 
 
+def parse_named(setting: str, text: str) -> tuple[str, str]:
+    """Read `NAME=PATH`, a model's folder or hub id under a name.
+
+    Raises:
+        ConfigurationError: it is written otherwise.
+
+    """
+    name, _, path = text.partition("=")
+    if not MODEL_NAME.fullmatch(name) or not path:
+        raise ConfigurationError(
+            f"{setting} is {text!r}; write NAME=PATH or NAME=owner/model, NAME in letters, digits, ., -, _."
+        )
+    return name, path
+
+
 def _data_dir() -> Path:
     root = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(root) / "vitascope"
@@ -103,7 +119,12 @@ class Settings(BaseModel):
     model_name: str | None = Field(
         None, description="Name under which the model is served; its own if unset."
     )
-    model_alias: tuple[str, ...] = Field((), description="Further names that clients may use for the model.")
+    model_alias: tuple[str, ...] = Field(
+        (), description="Further name that clients may use for the model, or NAME=MODEL for one of several."
+    )
+    also: tuple[str, ...] = Field(
+        (), description="Model to serve beside the first one: NAME=PATH or NAME=owner/model."
+    )
     model_revision: str | None = Field(
         None, description="Branch, tag or commit of a hub model; its main branch if unset."
     )
@@ -117,6 +138,28 @@ class Settings(BaseModel):
         "one of two experts. Requests choose by name.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
+    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
+        None,
+        description="Precision of the networks; bfloat16 on an accelerator, float32 on the CPU if unset.",
+    )
+    memory_budget_bytes: int | None = Field(
+        None,
+        ge=0,
+        description="Memory of a device that all its models may take; what is free if unset.",
+    )
+    unload_idle: bool = Field(
+        False,
+        description="Unload models used longest ago where another needs the room; a job loads them again.",
+    )
+    allow_launch: Literal["off", "registered", "any"] | None = Field(
+        None,
+        description="Models that clients may launch and terminate: off, registered (see launchable) or any "
+        "path or hub id. If unset, any where only this machine's users reach the server, else off.",
+    )
+    launchable: tuple[str, ...] = Field(
+        (),
+        description="What clients may launch by name: NAME=PATH, NAME=owner/model, or a folder of models.",
+    )
     num_threads: int = Field(
         0, ge=0, description="CPU threads of a worker; 0 takes the cores of the machine."
     )
@@ -149,6 +192,22 @@ class Settings(BaseModel):
         if key is not None and key.get_secret_value() != key.get_secret_value().strip():
             raise ValueError("the key begins or ends with a blank")
         return key
+
+    @field_validator("also")
+    @classmethod
+    def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
+        names = [parse_named("also", text)[0] for text in also]
+        for name in {name for name in names if names.count(name) > 1}:
+            raise ConfigurationError(f"also names {name!r} twice; give each model a name of its own.")
+        return also
+
+    @field_validator("launchable")
+    @classmethod
+    def _launchable(cls, launchable: tuple[str, ...]) -> tuple[str, ...]:
+        for text in launchable:
+            if "=" in text:
+                parse_named("launchable", text)
+        return launchable
 
     @field_validator("lora")
     @classmethod
@@ -183,6 +242,17 @@ class Settings(BaseModel):
         except ValueError:
             return False
 
+    @property
+    def launch_rule(self) -> Literal["off", "registered", "any"]:
+        """Which models clients may launch: any where nothing says that clients are others than the operator.
+
+        A key, a proxy's host name and another site's page say so, and so does an open address.
+        """
+        if self.allow_launch is not None:
+            return self.allow_launch
+        alone = self.loopback and not (self.api_key or self.allowed_hosts or self.cors_origins)
+        return "any" if alone else "off"
+
     def check_exposure(self) -> None:
         """Refuse to listen beyond this machine without a key, unless the operator insists."""
         if not (self.loopback or self.api_key or self.insecure):
@@ -213,8 +283,22 @@ def load_settings(
         merged |= _from_toml(path)
     merged |= _from_aliases(environ) | _from_environ(environ)
     merged |= {key: value for key, value in (flags or {}).items() if value is not None}
+    return _checked(merged)
+
+
+def changed(settings: Settings, **changes: Any) -> Settings:
+    """Return settings with some values replaced.
+
+    Raises:
+        ConfigurationError: a value that does not fit.
+
+    """
+    return _checked({**settings.model_dump(), **changes})
+
+
+def _checked(values: dict[str, Any]) -> Settings:
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise ConfigurationError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None

@@ -40,6 +40,15 @@ class LaunchSpec:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Launched:
+    """A launch as it is written down, to be done again when the server starts."""
+
+    uid: str
+    spec: LaunchSpec
+    created_at: float  # unix seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Instance:
     """One launched model as it stands now.
 

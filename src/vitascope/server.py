@@ -27,6 +27,8 @@ from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.inputs import Pictures
 from vitascope.scheduler.dispatcher import Dispatcher
 from vitascope.scheduler.fleet import Fleet
+from vitascope.scheduler.launcher import Launcher
+from vitascope.scheduler.roster import Roster
 
 PARK_GRACE_S = 8.0  # parking waits for the end of a step
 HTTP_GRACE_S = 2  # for answers that are being sent; streams and waits are cut after it
@@ -53,6 +55,7 @@ class Server:
     services: Services
     store: SqlStore
     fleet: Fleet
+    launcher: Launcher
     dispatcher: Dispatcher
     sweeper: Sweeper
     app: FastAPI
@@ -61,12 +64,12 @@ class Server:
         """Serve on a bound socket until `stop` is set, then park what runs.
 
         Raises:
-            CheckpointError: the model could not be loaded.
+            CheckpointError: a model of the settings could not be loaded.
 
         """
         await asyncio.to_thread(self.sweeper.drop_unheard)
         await self.dispatcher.recover()
-        self.fleet.start()
+        await self.launcher.start()
         http = _Http(_http_config(self.app))
         dispatching = asyncio.create_task(self.dispatcher.run())
         serving = asyncio.create_task(http.serve(sockets=[listener]))
@@ -90,6 +93,7 @@ class Server:
     async def _park(self, dispatching: asyncio.Task[None]) -> None:
         """Let the workers save what runs, and write down what they say; unless the dispatcher is broken."""
         self.dispatcher.stop_intake()
+        await self.launcher.close()
         await self.fleet.stop(PARK_GRACE_S)
         drained = asyncio.create_task(self.dispatcher.drain())
         await asyncio.wait([dispatching, drained], return_when=asyncio.FIRST_COMPLETED)
@@ -107,8 +111,8 @@ class Server:
             await asyncio.sleep(_sweep_interval_s(self.settings))
 
     async def _hopeless(self) -> None:
-        await self.dispatcher.hopeless.wait()
-        failure = self.dispatcher.load_failure
+        await self.launcher.hopeless.wait()
+        failure = self.launcher.failure
         raise CheckpointError(failure.message if failure is not None else "The model cannot be loaded.")
 
 
@@ -118,8 +122,9 @@ def build(settings: Settings) -> Server:
     changes = Changes()
     artifacts = FolderArtifacts(settings.artifacts_dir)
     store = SqlStore(settings.database_url, retention_s=settings.retention_s, on_change=changes.notify)
-    fleet = Fleet(settings)
-    dispatcher = Dispatcher(store, artifacts, fleet, max_attempts=settings.max_attempts)
+    fleet, roster = Fleet(), Roster()
+    launcher = Launcher(settings, store.launches, fleet, roster)
+    dispatcher = Dispatcher(store, artifacts, fleet, launcher, roster, max_attempts=settings.max_attempts)
     services = Services(
         settings=settings,
         store=store,
@@ -128,9 +133,10 @@ def build(settings: Settings) -> Server:
         fetcher=Fetcher(Policy.of(settings)),
         changes=changes,
         scheduling=dispatcher,
+        launching=launcher,
     )
     sweeper = Sweeper(store, artifacts)
-    return Server(settings, services, store, fleet, dispatcher, sweeper, create_app(services))
+    return Server(settings, services, store, fleet, launcher, dispatcher, sweeper, create_app(services))
 
 
 def serve(settings: Settings, on_listening: Callable[[str], None] = log.info) -> None:
@@ -138,7 +144,7 @@ def serve(settings: Settings, on_listening: Callable[[str], None] = log.info) ->
 
     Raises:
         ConfigurationError: the address or the data folder cannot be used.
-        CheckpointError: the model could not be loaded.
+        CheckpointError: a model of the settings could not be loaded.
 
     """
     settings.check_exposure()

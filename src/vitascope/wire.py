@@ -78,7 +78,31 @@ class Shutdown(Message, frozen=True, kw_only=True):
     """Save a checkpoint of what is running, report it with `Parked`, and exit."""
 
 
+class Measure(Message, frozen=True, kw_only=True):
+    """Measure again how much memory is free; for a worker that waits to be told `Proceed`."""
+
+
+class Proceed(Message, frozen=True, kw_only=True):
+    """Load the weights: there is room for them."""
+
+
 # ---- events: worker to server
+
+
+class Loading(Message, frozen=True, kw_only=True):
+    """How far the loading is: `stage` is download or load, `progress` its share done, from 0 to 1."""
+
+    stage: str
+    progress: float
+
+
+class Measured(Message, frozen=True, kw_only=True):
+    """What the model will take of a device's memory, and what is free; the worker waits for `Proceed`."""
+
+    device: str
+    weights_bytes: int
+    working_bytes: int
+    free_bytes: int
 
 
 class Ready(Message, frozen=True, kw_only=True):
@@ -174,9 +198,11 @@ class Parked(Message, frozen=True, kw_only=True):
     key: str | None
 
 
-Command = Generate | Cancel | WatchPreview | Shutdown
+Command = Generate | Cancel | WatchPreview | Shutdown | Measure | Proceed
 Event = (
-    Ready
+    Loading
+    | Measured
+    | Ready
     | LoadFailed
     | Started
     | Progress

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,18 @@ from vitascope.api.fetcher import Fetcher, Policy
 from vitascope.api.services import PreviewListener, Services
 from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
 from vitascope.config import Settings
+from vitascope.errors import (
+    DoesNotFit,
+    InvalidRequest,
+    LaunchFailed,
+    LaunchForbidden,
+    ModelExists,
+    ModelNotFound,
+)
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.job import Failure, Job, Tally
 from vitascope.jobs.memory import MemoryStore
+from vitascope.launch import Instance, InstanceState, LaunchSpec
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.inputs import Pictures
 from vitascope.wire import Preview, Stats, StoredFile
@@ -87,6 +97,64 @@ class FakeScheduling:
             del self.listeners[job_id]
 
 
+class FakeLaunching:
+    """A launcher that loads nothing: a launch stays LOADING until a test says how it ends."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.models: dict[str, Instance] = {}
+        self.forbidden = False
+        self.settled = asyncio.Event()
+
+    def settle(self, uid: str, **changes: Any) -> None:
+        """End a load; wakes those who wait for it."""
+        self.models[uid] = replace(self.models[uid], **changes)
+        self.settled.set()
+
+    def instances(self) -> list[Instance]:
+        return list(self.models.values())
+
+    def instance(self, uid: str) -> Instance:
+        if uid not in self.models:
+            raise ModelNotFound(f"There is no model {uid!r}.", param="model")
+        return self.models[uid]
+
+    async def launch(self, spec: LaunchSpec) -> Instance:
+        self._check()
+        uid = spec.uid or spec.model.rpartition("/")[2]
+        if uid in self.models:
+            raise ModelExists(f"The name {uid!r} is taken.", param="model_uid")
+        self.models[uid] = Instance(uid=uid, spec=spec, state=InstanceState.LOADING, created_at=1.0)
+        return self.models[uid]
+
+    async def wait(self, uid: str) -> Instance:
+        while self.instance(uid).state is InstanceState.LOADING:
+            await self.settled.wait()
+            self.settled.clear()
+        there = self.instance(uid)
+        if there.state is InstanceState.ERROR:
+            raise (DoesNotFit if there.error_code == DoesNotFit.code else LaunchFailed)(there.error or "")
+        return there
+
+    async def cancel(self, uid: str) -> Instance:
+        self._check()
+        if self.instance(uid).state is not InstanceState.LOADING:
+            raise InvalidRequest(f"{uid} is not being launched.", param="model_uid")
+        return await self.terminate(uid)
+
+    async def terminate(self, uid: str) -> Instance:
+        self._check()
+        there = self.instance(uid)
+        del self.models[uid]
+        return replace(there, state=InstanceState.TERMINATED)
+
+    def _check(self) -> None:
+        if self.forbidden:
+            raise LaunchForbidden("Clients of this server neither launch nor terminate models.")
+
+
 class House:
     """A server's parts, and the moves that a worker would make."""
 
@@ -95,6 +163,7 @@ class House:
         self.artifacts = FolderArtifacts(root)
         self.store = MemoryStore(on_change=changes.notify)
         self.scheduling = FakeScheduling()
+        self.launching = FakeLaunching()
         self.services = Services(
             settings=settings,
             store=self.store,
@@ -103,12 +172,14 @@ class House:
             fetcher=Fetcher(Policy.of(settings)),
             changes=changes,
             scheduling=self.scheduling,
+            launching=self.launching,
         )
         self.app = create_app(self.services)
 
     def clean(self) -> None:
         """Forget every job and file, so that the next test finds nothing."""
         self.scheduling.reset()
+        self.launching.reset()
         for job in (*self.store.waiting(), *self.store.running()):
             self.store.fail(job.id, Failure(code="swept", message="The test is over."), 0.0)
         for job in self.store.page(after=None, limit=1000, order="asc")[0]:
@@ -149,6 +220,13 @@ class House:
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
         )
+
+    def finish_all(self) -> None:
+        """Finish every job that waits, with stills."""
+        stills = {"thumbnail": ("image/webp", b"RIFF"), "spritesheet": ("image/jpeg", b"JFIF")}
+        for job in self.store.waiting():
+            self.start(job.id)
+            self.finish_running(job.id, stills=stills)
 
     def preview(self, job_id: str, image: bytes) -> None:
         self.scheduling.listeners[job_id](Preview(job_id=job_id, step=2, image=image))
@@ -192,6 +270,16 @@ def house(opened: tuple[House, TestClient]) -> House:
 @pytest.fixture
 def client(opened: tuple[House, TestClient]) -> TestClient:
     return opened[1]
+
+
+@pytest.fixture
+def quick_house(
+    opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch
+) -> tuple[House, TestClient]:
+    """The shared house, where every job is done as soon as it is submitted."""
+    house, client = opened
+    monkeypatch.setattr(house.scheduling, "wake", house.finish_all)
+    return house, client
 
 
 @pytest.fixture

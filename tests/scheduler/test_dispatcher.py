@@ -10,12 +10,16 @@ from dataclasses import replace
 import pytest
 
 from vitascope.card import Defaults, ModelCard, Rules
+from vitascope.config import Settings
 from vitascope.errors import NotFound
 from vitascope.jobs.job import Job, State, new_id
+from vitascope.jobs.launches import MemoryLaunches
 from vitascope.jobs.memory import MemoryStore
 from vitascope.request import GenerationRequest
 from vitascope.scheduler.dispatcher import Dispatcher
 from vitascope.scheduler.fleet import Lost
+from vitascope.scheduler.launcher import Launcher
+from vitascope.scheduler.roster import Roster
 from vitascope.wire import (
     Cancel,
     Cancelled,
@@ -23,7 +27,6 @@ from vitascope.wire import (
     Failed,
     Finished,
     Generate,
-    LoadFailed,
     OutputStored,
     Parked,
     Preview,
@@ -35,6 +38,7 @@ from vitascope.wire import (
     WatchPreview,
 )
 
+W1, W2 = "worker-0.1", "worker-0.2"  # one berth: the second is started when the first is lost
 CARD = ModelCard(
     name="m", family="f", tasks=("t2v",), identity="x",
     defaults=Defaults(height=8, width=8, num_frames=5, fps=8.0, num_inference_steps=4, guidance_scale=1.0),
@@ -72,10 +76,20 @@ class Bench:
         self.files = Files()
         self.news: asyncio.Queue = asyncio.Queue()
         self.sent: asyncio.Queue = asyncio.Queue()
-        self.dispatcher = Dispatcher(self.store, self.files, self, max_attempts=max_attempts)
+        roster = Roster()
+        self.launcher = Launcher(Settings(model_name="m"), MemoryLaunches(), self, roster)
+        self.dispatcher = Dispatcher(
+            self.store, self.files, self, self.launcher, roster, max_attempts=max_attempts
+        )
 
     def wake(self) -> None:
         self.dispatcher.wake()
+
+    def start(self, berth, settings) -> None:
+        """Start no worker: the test is it."""
+
+    async def end(self, berth) -> None:
+        """End none."""
 
     def send(self, worker, command) -> None:
         self.sent.put_nowait((worker, command))
@@ -87,19 +101,19 @@ class Bench:
         )  # fmt: skip
         return self.store.submit(Job(id=new_id(), request=request, created_at=0.0))
 
-    async def say(self, *events, worker: str = "w1") -> None:
+    async def say(self, *events, worker: str = W1) -> None:
         """Speak as a worker; return when the dispatcher has heard and written all."""
         for event in events:
             self.news.put_nowait((worker, event))
         await asyncio.wait_for(self.dispatcher.drain(), 5)
 
-    async def command(self, kind, worker: str = "w1"):
+    async def command(self, kind, worker: str = W1):
         name, command = await asyncio.wait_for(self.sent.get(), 5)
         assert isinstance(command, kind), command
         assert name == worker
         return command
 
-    async def started(self, worker: str = "w1") -> Generate:
+    async def started(self, worker: str = W1) -> Generate:
         """Return the next job that was handed out, already on the device."""
         command = await self.command(Generate, worker)
         await self.say(Started(job_id=command.job_id, token=command.token, step=0), worker=worker)
@@ -117,6 +131,7 @@ class Bench:
 
 @asynccontextmanager
 async def running(bench: Bench, ready: bool = True):
+    await bench.launcher.start()
     task = asyncio.create_task(bench.dispatcher.run())
     if ready:
         await bench.say(Ready(card=CARD, pid=1))
@@ -125,6 +140,7 @@ async def running(bench: Bench, ready: bool = True):
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+        await bench.launcher.close()
         bench.dispatcher.close()
 
 
@@ -207,7 +223,7 @@ async def test_progress_is_written_soon_and_not_each_time():
             lambda: version.done() or version.set_result(None)
         )
         for _ in range(100):
-            bench.news.put_nowait(("w1", progress(command, 3)))
+            bench.news.put_nowait((W1, progress(command, 3)))
         await asyncio.wait_for(version, 5)
         await asyncio.wait_for(bench.dispatcher.drain(), 5)
         assert bench.store.get(job.id).tally.percent == 75
@@ -243,8 +259,8 @@ async def test_a_lost_workers_job_goes_on_elsewhere_from_its_checkpoint():
         await bench.say(Lost(-9))
         assert bench.store.get(job.id).state is State.QUEUED
         assert not bench.dispatcher.ready()
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
-        again = await bench.started("w2")
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        again = await bench.started(W2)
         assert (again.job_id, again.resume_key, again.token > command.token) == (job.id, "ck2", True)
 
 
@@ -253,9 +269,9 @@ async def test_a_job_that_keeps_losing_its_worker_fails():
         job = bench.submit()
         await bench.started()
         await bench.say(Lost(-9))
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
-        await bench.started("w2")
-        await bench.say(Lost(-11), worker="w2")
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        await bench.started(W2)
+        await bench.say(Lost(-11), worker=W2)
         lost = bench.store.get(job.id)
         assert (lost.state, lost.failure.code) == (State.FAILED, "worker_lost")
 
@@ -276,8 +292,8 @@ async def test_a_worker_lost_while_a_job_is_claimed_for_it_loses_no_job():
         await bench.say(Lost(-9))
         bench.store.claim = claim
         lost.set()
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
-        assert (await bench.started("w2")).job_id == job.id
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        assert (await bench.started(W2)).job_id == job.id
         assert bench.store.get(job.id).claim.attempts == 1
 
 
@@ -286,8 +302,8 @@ async def test_a_late_report_of_an_old_claim_changes_nothing_and_leaves_no_file(
         job = bench.submit()
         old = await bench.started()
         await bench.say(Lost(-9))
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
-        await bench.started("w2")
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        await bench.started(W2)
         bench.files |= {"clip", "ck9"}
         before = bench.store.get(job.id)
         await bench.say(Checkpointed(job_id=job.id, token=old.token, step=3, key="ck9"), finished(old))
@@ -321,10 +337,10 @@ async def test_outputs_that_are_stored_are_not_asked_for_again():
         await bench.say(stored(command, 0))
         assert bench.files == {"clip0"}
         await bench.say(Lost(-9))
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
-        again = await bench.started("w2")
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        again = await bench.started(W2)
         assert (command.output, again.output, again.resume_key, again.resume_step) == (0, 1, None, 4)
-        await bench.say(stored(again, 1), finished(again), worker="w2")
+        await bench.say(stored(again, 1), finished(again), worker=W2)
         done = bench.store.get(job.id)
         assert (done.state, [file.key for file in done.files]) == (
             State.SUCCEEDED,
@@ -450,24 +466,12 @@ async def test_an_eta_is_unknown_at_first_and_counts_those_before():
         assert bench.dispatcher.eta_s(third) == pytest.approx(10.0, abs=0.5)
 
 
-async def test_a_model_that_never_loaded_is_hopeless_and_one_that_did_is_trouble():
-    async with running(Bench(), ready=False) as bench:
-        await bench.say(LoadFailed(code="checkpoint_error", message="No weights."))
-        assert bench.dispatcher.trouble() == "No weights."
-        assert bench.dispatcher.hopeless.is_set()
-    async with running(Bench()) as bench:
-        assert bench.dispatcher.trouble() is None
-        await bench.say(Lost(-9), LoadFailed(code="checkpoint_error", message="No weights."))
-        assert bench.dispatcher.trouble() == "No weights."
-        assert not bench.dispatcher.hopeless.is_set()
-
-
-async def test_a_worker_that_dies_while_it_loads_is_trouble_until_one_is_ready():
+async def test_why_no_worker_is_ready_is_told_until_one_is():
     async with running(Bench(), ready=False) as bench:
         assert bench.dispatcher.trouble() is None
         await bench.say(Lost(-9))
         assert "-9" in bench.dispatcher.trouble()
-        await bench.say(Ready(card=CARD, pid=2), worker="w2")
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
         assert bench.dispatcher.trouble() is None
 
 

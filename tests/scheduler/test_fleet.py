@@ -13,7 +13,15 @@ import pytest
 
 from vitascope.config import Settings
 from vitascope.scheduler import fleet as fleet_module
-from vitascope.scheduler.fleet import MAX_BACKOFF_S, Fleet, Lost, backoff_s
+from vitascope.scheduler.fleet import (
+    MAX_BACKOFF_S,
+    MAX_EARLY_ENDS,
+    NOT_STARTED,
+    Fleet,
+    Lost,
+    backoff_s,
+    berth_of,
+)
 from vitascope.wire import Cancel, Cancelled, LoadFailed, Parked, Ready
 
 WORKER = """
@@ -55,8 +63,8 @@ def command(begin: str = READY, shutdown: str = PARK) -> tuple[str, ...]:
 
 @asynccontextmanager
 async def running(*how: str, **settings):
-    fleet = Fleet(Settings(**settings), command=command(*how))
-    fleet.start()
+    fleet = Fleet(command=command(*how))
+    fleet.start("b", Settings(**settings))
     try:
         yield fleet
     finally:
@@ -117,7 +125,7 @@ async def test_a_stop_lets_workers_park_and_leaves_none():
         name, ready = await news(fleet, Ready)
         await fleet.stop(grace_s=20)
         assert await news(fleet, Parked) == (name, Parked(job_id="a", token=1, step=3, key=None))
-        assert await news(fleet, Lost) == (name, Lost(0))
+        assert await news(fleet, Lost) == (name, Lost(0, final=True))
         assert not exists(ready.pid)
         assert fleet.news.empty()
 
@@ -140,8 +148,8 @@ async def test_a_stop_does_not_wait_for_a_model_to_load():
 
 
 async def test_a_stop_while_a_worker_starts_leaves_none():
-    fleet = Fleet(Settings(), command=command("import time; time.sleep(600)"))
-    fleet.start()
+    fleet = Fleet(command=command("import time; time.sleep(600)"))
+    fleet.start("b", Settings())
     await asyncio.sleep(0)  # the start is under way
     began = time.monotonic()
     await fleet.stop(grace_s=60)
@@ -149,18 +157,59 @@ async def test_a_stop_while_a_worker_starts_leaves_none():
     assert fleet._workers == {}
 
 
-async def test_a_model_that_cannot_be_loaded_says_so():
+async def test_a_model_that_cannot_be_loaded_says_so_and_is_not_tried_again():
     async with running("say(wire.LoadFailed(code='c', message='No weights.')); sys.exit(1)") as fleet:
         name, _ = await news(fleet, LoadFailed)
-        assert await news(fleet, Lost) == (name, Lost(1))
+        assert await news(fleet, Lost) == (name, Lost(1, final=True))
+
+
+async def test_a_worker_that_dies_while_it_loads_is_given_up_after_a_few_times(monkeypatch):
+    monkeypatch.setattr(fleet_module, "backoff_s", lambda _: 0.0)
+    async with running("sys.exit(3)") as fleet:
+        ends = [(await news(fleet, Lost))[1] for _ in range(MAX_EARLY_ENDS)]
+        assert ends == [Lost(3), Lost(3), Lost(3, final=True)]
+
+
+async def test_a_model_that_was_loaded_once_is_tried_again_whatever_comes(monkeypatch, tmp_path):
+    monkeypatch.setattr(fleet_module, "backoff_s", lambda _: 0.0)
+    mark = tmp_path / "loaded"
+    begin = (
+        f"import pathlib; mark = pathlib.Path({str(mark)!r})\n"
+        "if mark.exists(): say(wire.LoadFailed(code='c', message='m')); sys.exit(1)\n"
+        f"mark.touch(); {READY}; sys.exit(2)"
+    )
+    async with running(begin) as fleet:
+        await news(fleet, Ready)
+        assert (await news(fleet, Lost))[1] == Lost(2)
+        for _ in range(MAX_EARLY_ENDS + 1):
+            await news(fleet, LoadFailed)
+            assert (await news(fleet, Lost))[1] == Lost(1)
+
+
+async def test_one_berth_is_ended_and_the_other_works_on():
+    async with running() as fleet:
+        await news(fleet, Ready)
+        fleet.start("c", Settings())
+        name, ready = await news(fleet, Ready)
+        assert berth_of(name) == "c"
+        await fleet.end("c")
+        assert not exists(ready.pid)
+        gone, lost = await news(fleet, Lost)
+        assert (gone, lost.final) == (name, True)
+        fleet.send("b.1", Cancel(job_id="j", token=4))
+        assert (await news(fleet, Cancelled))[0] == "b.1"
+        await fleet.end("c")  # it is gone: no error
 
 
 async def test_a_program_that_cannot_be_started_is_tried_again(monkeypatch, caplog):
     tries = asyncio.Queue()
     monkeypatch.setattr(fleet_module, "backoff_s", lambda failures: tries.put_nowait(failures) or 0.0)
-    fleet = Fleet(Settings(), command=("/no/such/program",))
-    fleet.start()
+    fleet = Fleet(command=("/no/such/program",))
+    fleet.start("b", Settings())
     assert [await asyncio.wait_for(tries.get(), 10) for _ in range(2)] == [1, 2]
+    assert [await news(fleet, Lost) for _ in range(MAX_EARLY_ENDS)] == [
+        ("b.1", Lost(NOT_STARTED)), ("b.2", Lost(NOT_STARTED)), ("b.3", Lost(NOT_STARTED, final=True)),
+    ]  # fmt: skip
     await fleet.stop(grace_s=10)
     assert "cannot be started" in caplog.text
 

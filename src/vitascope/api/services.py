@@ -143,7 +143,7 @@ class Services:
     fetcher: Fetcher
     changes: Changes
     scheduling: Scheduling
-    launching: Launching | None = None  # until the server builds one
+    launching: Launching
     pool: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="api-store")
     )

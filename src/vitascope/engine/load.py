@@ -45,14 +45,15 @@ def load_family(
 
     """
     where = pick_device(device)
-    chosen_dtype = _pick_dtype(dtype, where)  # before a download of hours
+    chosen_dtype = pick_dtype(dtype, where)  # before a download of hours
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    family = load(Checkpoint.open(root, name or _name_of(path_or_id)), Placement(where, chosen_dtype))
+    family = load(Checkpoint.open(root, name or name_of(path_or_id)), Placement(where, chosen_dtype))
     for spec in adapters:
         family.adapters.register(spec)
-    family.card = replace(family.card, adapters=family.adapters.names)
+    # The operator's name wins over the one that a folder's manifest gives.
+    family.card = replace(family.card, name=name or family.card.name, adapters=family.adapters.names)
     return family
 
 
@@ -73,7 +74,7 @@ def describe_model(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    return describe(Checkpoint.open(root, _name_of(path_or_id)))
+    return describe(Checkpoint.open(root, name_of(path_or_id)))
 
 
 def pick_device(device: str) -> torch.device:
@@ -136,7 +137,7 @@ def is_hub_id(path_or_id: str | Path) -> bool:
     return _HUB_ID.fullmatch(str(path_or_id)) is not None
 
 
-def _name_of(path_or_id: str | Path) -> str | None:
+def name_of(path_or_id: str | Path) -> str | None:
     """Name a hub model by its id; a folder names itself."""
     return None if Path(path_or_id).expanduser().is_dir() else str(path_or_id).rsplit("/", 1)[-1]
 
@@ -146,7 +147,13 @@ def default_dtype(device: torch.device) -> torch.dtype:
     return torch.float32 if device.type == "cpu" else torch.bfloat16
 
 
-def _pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+def pick_dtype(dtype: str | None, device: torch.device) -> torch.dtype:
+    """Turn the operator's word, or None, into the dtype of the big networks.
+
+    Raises:
+        ConfigurationError: an unknown word.
+
+    """
     if dtype is None:
         return default_dtype(device)
     if dtype not in _DTYPES:

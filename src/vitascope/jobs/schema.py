@@ -1,4 +1,4 @@
-"""The table of jobs, and the way between a row and a `Job`. Migrations bring a database to this shape."""
+"""The tables, and the way between a row and a `Job`. Migrations bring a database to this shape."""
 
 from __future__ import annotations
 
@@ -64,6 +64,14 @@ jobs = Table(
     Index("jobs_by_state", "state", "sequence"),
     Index("jobs_by_idempotency_key", "idempotency_key", unique=True),
     sqlite_autoincrement=True,
+)
+
+launched = Table(
+    "launched",
+    metadata,
+    Column("uid", String(128), primary_key=True),
+    Column("created_at", Double, nullable=False),
+    Column("spec", Text, nullable=False),
 )
 
 

@@ -29,6 +29,7 @@ from sqlalchemy.exc import IntegrityError
 
 from vitascope.errors import NotFound
 from vitascope.jobs.job import Job, State
+from vitascope.jobs.launches import SqlLaunches
 from vitascope.jobs.ledger import Change, Ledger, OnChange, ignore_change, keys_of
 from vitascope.jobs.migrate import upgrade
 from vitascope.jobs.schema import from_row, jobs, to_row
@@ -56,6 +57,7 @@ class SqlStore(Ledger):
         # Progress is written often and may be lost in a power cut: it need not wait for the disk.
         self._quick = connect(url, synchronous="NORMAL")
         upgrade(self._engine)
+        self.launches = SqlLaunches(self._engine)
 
     def submit(self, job: Job) -> Job:
         """See `Store.submit`."""

@@ -14,8 +14,7 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from vitascope.card import ModelCard
-from vitascope.errors import WorkerLost
-from vitascope.jobs.job import Job
+from vitascope.jobs.job import Failure, Job
 from vitascope.jobs.store import Store
 from vitascope.scheduler.fleet import Lost, News
 from vitascope.scheduler.offload import Offload
@@ -23,7 +22,18 @@ from vitascope.scheduler.policy import assign
 from vitascope.scheduler.previews import Listener, Previews
 from vitascope.scheduler.reports import REFUSED, Files, Reports
 from vitascope.scheduler.roster import Held, Roster
-from vitascope.wire import Cancel, Command, Event, Generate, LoadFailed, Preview, Ready, WatchPreview
+from vitascope.wire import (
+    Cancel,
+    Command,
+    Event,
+    Generate,
+    LoadFailed,
+    Loading,
+    Measured,
+    Preview,
+    Ready,
+    WatchPreview,
+)
 
 NUM_THREADS = 2  # one looks for work, one writes reports down
 LOOK_AGAIN_S = 5.0  # even if nobody woke us: another process may have written to the store
@@ -40,6 +50,36 @@ class Workers(Protocol):
         """Send a command; a worker that is gone meanwhile is no error."""
 
 
+class Models(Protocol):
+    """What the dispatcher asks of the launcher, and tells it."""
+
+    on_change: Callable[[], None]
+
+    def ready(self) -> bool:
+        """Whether any model takes jobs now."""
+
+    def trouble(self) -> str | None:
+        """Why none does; safe to show."""
+
+    def cards(self) -> Sequence[ModelCard]:
+        """Return the cards of the served models, the default one first."""
+
+    def hear(self, worker: str, event: Event | Lost) -> None:
+        """Take in what a worker says of its loading, or that it is gone."""
+
+    def loaded(self, worker: str, card: ModelCard) -> bool:
+        """Take in that a worker has its model loaded; return whether it may have jobs."""
+
+    def knows(self, worker: str) -> bool:
+        """Whether a worker's model is still to be served."""
+
+    def fate(self, model: str) -> Failure | None:
+        """Say why a job for a model will never run; None while it may."""
+
+    def look(self, waiting: Sequence[Job]) -> Sequence[Job]:
+        """See to what jobs wait for; return those that may be handed out now."""
+
+
 class Dispatcher:
     """One server's dispatcher. `run` it; `stop_intake` before the fleet is stopped, `drain` after."""
 
@@ -48,14 +88,17 @@ class Dispatcher:
         store: Store,
         files: Files,
         workers: Workers,
+        models: Models,
+        roster: Roster,
         *,
         max_attempts: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._workers = workers
+        self._models = models
         self._clock = clock
-        self._roster = Roster()
+        self._roster = roster
         self._previews = Previews(self._watch)
         self._off = Offload(NUM_THREADS, "dispatcher")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -70,22 +113,21 @@ class Dispatcher:
             on_room=self._look.set,
         )
         self._stopping = False
-        self.load_failure: LoadFailed | None = None
-        self.hopeless = asyncio.Event()  # no model was ever loaded, and loading it failed
+        models.on_change = self._look.set
 
     # ---- what the api asks
 
     def ready(self) -> bool:
-        """Whether a worker has its model loaded and takes jobs now."""
-        return self._roster.ready and not self._stopping
+        """Whether a model is loaded and takes jobs now."""
+        return self._models.ready() and not self._stopping
 
     def trouble(self) -> str | None:
-        """Why no worker is ready, as far as it is known; safe to show."""
-        return None if self.load_failure is None or self._roster.ready else self.load_failure.message
+        """Why no model takes jobs, as far as it is known; safe to show."""
+        return self._models.trouble()
 
     def cards(self) -> Sequence[ModelCard]:
         """Return the cards of the served models, the default one first; kept while a worker restarts."""
-        return self._roster.cards
+        return self._models.cards()
 
     def eta_s(self, job: Job) -> float | None:
         """Estimate the seconds until an unfinished job is done, its wait included. From any thread."""
@@ -138,7 +180,8 @@ class Dispatcher:
             self._roster.line_up(waiting)
             await self._forward_cancels()
             if not self._stopping:
-                for job, worker in assign(waiting, self._roster.views()):
+                await self._turn_away(waiting)
+                for job, worker in assign(self._models.look(waiting), self._roster.views()):
                     await self._start(job, worker.name)
             await self._nudge()
 
@@ -148,12 +191,20 @@ class Dispatcher:
             async with asyncio.timeout(LOOK_AGAIN_S):
                 await self._look.wait()
 
+    async def _turn_away(self, waiting: Sequence[Job]) -> None:
+        """Fail the jobs whose model is gone: nobody should wait for ever."""
+        for job in waiting:
+            failure = self._models.fate(job.request.model)
+            if failure is not None:
+                with suppress(*REFUSED):  # cancelled or deleted since we looked
+                    await self._reports.turn_away(job, failure)
+
     async def _start(self, job: Job, worker: str) -> None:
         try:
             claimed = await self._off(self._store.claim, job.id, worker, self._clock())
         except REFUSED:
             return  # cancelled or deleted since we looked
-        self._roster.held[job.id] = Held(claimed, worker)
+        self._roster.hold(Held(claimed, worker))
         if not self._roster.serves(worker):  # lost while we claimed
             await self._reports.lose(worker, forgive=True)
             return
@@ -195,24 +246,16 @@ class Dispatcher:
     async def _hear(self, worker: str, event: Event | Lost) -> None:
         match event:
             case Ready():
-                log.info("%s serves %s", worker, event.card.name)
-                self.load_failure = None
-                self._roster.add_worker(worker, event.card)
+                if self._models.loaded(worker, event.card):
+                    self._roster.add_worker(worker, event.card)
                 self._look.set()
-            case LoadFailed():
-                log.error("%s cannot load its model: %s", worker, event.message)
-                self.load_failure = event
-                if not self._roster.cards:
-                    self.hopeless.set()
+            case Loading() | Measured() | LoadFailed():
+                self._models.hear(worker, event)
             case Lost():
-                self._note_early_end(worker, event)
-                await self._reports.lose(worker, forgive=self._stopping)
+                forgive = self._stopping or not self._models.knows(worker)
+                self._models.hear(worker, event)
+                await self._reports.lose(worker, forgive=forgive)
             case Preview():
                 self._previews.deliver(event)
             case _:
                 await self._reports.take(event)
-
-    def _note_early_end(self, worker: str, lost: Lost) -> None:
-        if self.load_failure is None and not self._stopping and not self._roster.serves(worker):
-            message = f"The worker ended with status {lost.status} while it loaded its model; see the log."
-            self.load_failure = LoadFailed(code=WorkerLost.code, message=message)

@@ -1,4 +1,4 @@
-"""The fleet: starts the worker processes, watches them and starts a lost one again.
+"""The fleet: starts worker processes, one for each berth, watches them and starts a lost one again.
 
 It carries messages and knows nothing of jobs. Everything that happens to a worker, its loss included, comes
 out of one queue in order.
@@ -10,24 +10,30 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from vitascope.config import Settings
 from vitascope.scheduler.process import WORKER, WorkerProcess
-from vitascope.wire import Command, Event, Ready, Shutdown, WireError
+from vitascope.wire import Command, Event, LoadFailed, Ready, Shutdown, WireError
 
 FIRST_BACKOFF_S = 0.25
 MAX_BACKOFF_S = 30.0
+MAX_EARLY_ENDS = 3  # workers in a row that end while they load, before one was ever ready
 END_GRACE_S = 1.0
+NOT_STARTED = 127  # the status of a worker that could not even be started, as shells have it
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """A worker is gone with all it held; a negative `status` is the signal that killed it."""
+    """A worker is gone with all it held; a negative `status` is the signal that killed it.
+
+    After a `final` one no other is started in its place.
+    """
 
     status: int
+    final: bool = False
 
 
 News = tuple[str, Event | Lost]
@@ -38,22 +44,45 @@ def backoff_s(failures: int) -> float:
     return min(MAX_BACKOFF_S, FIRST_BACKOFF_S * 2.0**failures)
 
 
-class Fleet:
-    """`size` local worker processes. A worker that is started again gets a new name."""
+def berth_of(worker: str) -> str:
+    """Return the berth that a worker is in."""
+    return worker.rpartition(".")[0]
 
-    def __init__(self, settings: Settings, size: int = 1, command: Sequence[str] = WORKER) -> None:
+
+@dataclass(slots=True, eq=False)
+class _Berth:
+    """A place for one worker at a time. `unwell` counts the last ones in a row that never became ready."""
+
+    name: str
+    settings: Settings
+    starts: int = 0
+    unwell: int = 0
+    was_ready: bool = False
+    refused: bool = False  # the model cannot be loaded, as the worker itself said
+    process: WorkerProcess | None = None
+    ending: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        """Whether no other worker is to be started: a model that was never loaded may well be broken."""
+        hopeless = self.refused or self.unwell >= MAX_EARLY_ENDS
+        return self.ending.is_set() or (hopeless and not self.was_ready)
+
+
+class Fleet:
+    """Local worker processes, each in a berth. A worker that is started again gets a new name."""
+
+    def __init__(self, command: Sequence[str] = WORKER) -> None:
         self.news: asyncio.Queue[News] = asyncio.Queue()
-        self._settings = settings
-        self._size = size
         self._command = command
+        self._berths: dict[str, tuple[_Berth, asyncio.Task[None]]] = {}
         self._workers: dict[str, WorkerProcess] = {}
         self._ready: set[str] = set()
-        self._stopping = asyncio.Event()
-        self._supervisors: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
-        """Start the workers; `Ready` comes out of `news` once each has loaded its model."""
-        self._supervisors = [asyncio.create_task(self._supervise(slot)) for slot in range(self._size)]
+    def start(self, berth: str, settings: Settings) -> None:
+        """Keep a worker with these settings running in a new berth; `Ready` comes once it has its model."""
+        new = _Berth(berth, settings)
+        self._berths[berth] = new, asyncio.create_task(self._supervise(new))
 
     def send(self, worker: str, command: Command) -> None:
         """Send a command to a worker; to one that was lost meanwhile it is not sent."""
@@ -61,54 +90,77 @@ class Fleet:
         if process is not None:
             process.send(command)
 
+    async def end(self, berth: str) -> None:
+        """End a berth and its worker now, whatever that does; returns when its memory is free."""
+        if berth not in self._berths:
+            return
+        there, supervisor = self._berths[berth]
+        there.ending.set()
+        if there.process is not None:
+            await there.process.end(0.0)
+        await asyncio.wait([supervisor])
+
     async def stop(self, grace_s: float) -> None:
         """Ask the workers to park their jobs and exit; after `grace_s` make them."""
-        self._stopping.set()
+        supervisors = [supervisor for _, supervisor in self._berths.values()]
+        for berth, _ in self._berths.values():
+            berth.ending.set()
         for name, process in list(self._workers.items()):
             if name in self._ready:
                 process.send(Shutdown())
             else:  # it still loads, there is nothing to save
                 await process.end(0.0)
-        if self._supervisors:
-            await asyncio.wait(self._supervisors, timeout=grace_s)
+        if supervisors:
+            await asyncio.wait(supervisors, timeout=grace_s)
         for process in list(self._workers.values()):
             await process.end(END_GRACE_S)
-        await asyncio.gather(*self._supervisors)
+        await asyncio.gather(*supervisors)
 
-    async def _supervise(self, slot: int) -> None:
-        failures = 0
-        starts = 0
-        while not self._stopping.is_set():
-            starts += 1
-            try:
-                was_ready = await self._live(f"worker-{slot}.{starts}")
-            except OSError:  # no more processes or descriptors; that may pass
-                log.exception("a worker cannot be started")
-                was_ready = False
-            failures = 0 if was_ready else failures + 1
-            await self._pause(backoff_s(failures))
+    async def _supervise(self, berth: _Berth) -> None:
+        while not berth.over:
+            berth.starts += 1
+            worker = f"{berth.name}.{berth.starts}"
+            status = await self._live(berth, worker)
+            was_ready = worker in self._ready
+            berth.was_ready |= was_ready
+            berth.unwell = 0 if was_ready else berth.unwell + 1
+            self._ready.discard(worker)
+            self.news.put_nowait((worker, Lost(status, final=berth.over)))
+            if not berth.over:
+                await _pause(berth, backoff_s(berth.unwell))
+        del self._berths[berth.name]
 
-    async def _live(self, name: str) -> bool:
-        """Run one worker from start to end; return whether it was ever ready."""
-        process = await WorkerProcess.spawn(self._settings, self._command)
-        self._workers[name] = process
-        log.info("%s started (pid %d)", name, process.pid)
-        if self._stopping.is_set():  # meanwhile
+    async def _live(self, berth: _Berth, worker: str) -> int:
+        """Run one worker from start to end; return its status."""
+        try:
+            berth.process = process = await WorkerProcess.spawn(berth.settings, self._command)
+        except OSError:  # no more processes or descriptors; that may pass
+            log.exception("a worker cannot be started")
+            return NOT_STARTED
+        self._workers[worker] = process
+        log.info("%s started (pid %d)", worker, process.pid)
+        if berth.ending.is_set():  # meanwhile
             await process.end(0.0)
         try:
             async for event in process.events():
-                if isinstance(event, Ready):
-                    self._ready.add(name)
-                self.news.put_nowait((name, event))
+                self._note(berth, worker, event)
+                self.news.put_nowait((worker, event))
         except WireError:
-            log.exception("%s spoke nonsense", name)
+            log.exception("%s spoke nonsense", worker)
         status = await process.end(END_GRACE_S)
-        del self._workers[name]
-        log.log(logging.INFO if self._stopping.is_set() else logging.WARNING, "%s ended (%d)", name, status)
-        self.news.put_nowait((name, Lost(status)))
-        return name in self._ready
+        del self._workers[worker]
+        berth.process = None
+        log.log(logging.INFO if berth.ending.is_set() else logging.WARNING, "%s ended (%d)", worker, status)
+        return status
 
-    async def _pause(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+    def _note(self, berth: _Berth, worker: str, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._ready.add(worker)
+        elif isinstance(event, LoadFailed):
+            berth.refused = True
+
+
+async def _pause(berth: _Berth, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await berth.ending.wait()

@@ -162,6 +162,10 @@ class Reports:
             held, partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
         )
 
+    async def turn_away(self, job: Job, failure: Failure) -> None:
+        """Fail a job that waits. Raises what the store refuses it with."""
+        await self._clean_up(await self._off(self._store.fail, job.id, failure, self._clock()))
+
     async def requeue(self, held: Held, *, forgive: bool) -> None:
         """Put a held job back in line. Raises what the store refuses it with."""
         await self._flush(held)
@@ -183,8 +187,7 @@ class Reports:
         await self._remove(keys)
 
     def _release(self, held: Held) -> None:
-        if self._roster.held.get(held.job.id) is held:
-            del self._roster.held[held.job.id]
+        self._roster.release(held)
         self._on_room()
 
     # ---- writing

@@ -7,6 +7,7 @@ thread.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -54,23 +55,41 @@ class Roster:
         self.costs = CostBook()
         self.held: dict[str, Held] = {}  # by job id
         self._cards: dict[str, ModelCard] = {}  # of the workers that are ready, by worker
-        self._last_cards: tuple[ModelCard, ...] = ()
         self._line: tuple[Place, ...] = ()
-
-    @property
-    def ready(self) -> bool:
-        """Whether any worker takes jobs."""
-        return bool(self._cards)
-
-    @property
-    def cards(self) -> Sequence[ModelCard]:
-        """The cards of the served models, each once; the last known while workers restart."""
-        return self._last_cards
+        self._used_at: dict[str, float] = {}  # when a model last worked, on the monotonic clock
 
     def add_worker(self, name: str, card: ModelCard) -> None:
         """Take in that a worker is ready."""
         self._cards[name] = card
-        self._last_cards = tuple({card.name: card for card in self._cards.values()}.values())
+
+    def retire(self, model: str) -> None:
+        """Give no more jobs to the workers of a model; what they hold stays in `held`."""
+        for worker in [name for name, card in self._cards.items() if card.name == model]:
+            del self._cards[worker]
+
+    def hold(self, held: Held) -> None:
+        """Take in that a worker was given a job."""
+        self.held[held.job.id] = held
+        self._used_at[held.job.request.model] = time.monotonic()
+
+    def release(self, held: Held) -> None:
+        """Take in that a worker has a job no more."""
+        if self.held.get(held.job.id) is held:
+            del self.held[held.job.id]
+        self._used_at[held.job.request.model] = time.monotonic()
+
+    def used_at(self, model: str) -> float:
+        """Say when a model last worked, on the monotonic clock; 0 if it never did."""
+        return self._used_at.get(model, 0.0)
+
+    def oldest_waiting(self, model: str) -> float:
+        """Return the sequence of the job that waits longest for a model; infinite if none does."""
+        return min((place.sequence for place in self._line if place.model == model), default=math.inf)
+
+    def busy(self, model: str, before: float) -> bool:
+        """Whether a model's workers hold jobs, or one waits for it that was submitted before another."""
+        held = any(held.job.request.model == model for held in self.held.values())
+        return held or self.oldest_waiting(model) < before
 
     def remove_worker(self, name: str) -> list[Held]:
         """Take in that a worker is gone; return what it held, which stays in `held`."""

@@ -17,12 +17,11 @@ import torch
 from vitascope import wire
 from vitascope.config import Settings, available_cores
 from vitascope.engine.engine import Engine
-from vitascope.engine.load import load_family
 from vitascope.errors import VitascopeError
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.observability.logs import set_up_logging
 from vitascope.worker.channel import Channel
-from vitascope.worker.downloads import DownloadLog
+from vitascope.worker.loading import load_model
 from vitascope.worker.loop import Loop
 
 
@@ -43,19 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def work(settings: Settings, channel: Channel) -> int:
     """Load the model and serve it over the channel; return the exit status."""
     try:
-        family = load_family(
-            settings.model_path,
-            device=settings.device,
-            name=settings.model_name,
-            revision=settings.model_revision,
-            cache_dir=settings.model_cache_dir,
-            offline=settings.offline,
-            on_download=DownloadLog(),
-            adapters=settings.adapters,
-        )
+        family = load_model(settings, channel)
     except VitascopeError as error:
         channel.send(wire.LoadFailed(code=error.code, message=error.message))
         return 1
+    if family is None:
+        return 0
     channel.send(wire.Ready(card=family.card, pid=os.getpid()))
     artifacts = FolderArtifacts(settings.artifacts_dir)
     Loop(Engine(family), channel, artifacts, checkpoint_interval_s=settings.checkpoint_interval_s).run()

@@ -1,0 +1,422 @@
+"""The launcher: which models are served, side by side; loads them, makes room for them and ends them.
+
+It decides who may stay on a device by what the workers measured (`room.py`), writes down what was launched
+before it says so, and knows nothing of jobs but which models they wait for. All on one event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from itertools import count
+from typing import Any, Protocol
+
+from vitascope.card import ModelCard
+from vitascope.config import Settings
+from vitascope.errors import (
+    CheckpointError,
+    DoesNotFit,
+    InvalidRequest,
+    LaunchCancelled,
+    LaunchFailed,
+    ModelExists,
+    ModelNotAvailable,
+    ModelNotFound,
+    VitascopeError,
+    WorkerLost,
+)
+from vitascope.jobs.job import Failure, Job
+from vitascope.jobs.launches import LaunchBook
+from vitascope.launch import Instance, InstanceState, Launched, LaunchSpec
+from vitascope.scheduler.fleet import Lost, berth_of
+from vitascope.scheduler.launch_rules import LaunchRules, configured
+from vitascope.scheduler.offload import Offload
+from vitascope.scheduler.room import Footprint, Tenant, missing_bytes, refusal, to_unload
+from vitascope.scheduler.roster import Roster
+from vitascope.scheduler.slots import Slot
+from vitascope.wire import Command, Event, LoadFailed, Loading, Measure, Measured, Proceed
+
+_OPEN = (InstanceState.LOADING, InstanceState.READY, InstanceState.UNLOADED)
+
+log = logging.getLogger(__name__)
+
+
+class Berths(Protocol):
+    """What the launcher needs of the fleet."""
+
+    def start(self, berth: str, settings: Settings) -> None:
+        """Keep a worker with these settings running in a new berth."""
+
+    async def end(self, berth: str) -> None:
+        """End a berth and its worker now; returns when its memory is free."""
+
+    def send(self, worker: str, command: Command) -> None:
+        """Send a command to a worker."""
+
+
+class Launcher:
+    """The models of one server. `start` it before the dispatcher runs, `close` it when the server stops."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        book: LaunchBook,
+        fleet: Berths,
+        roster: Roster,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._settings = settings
+        self._book = book
+        self._fleet = fleet
+        self._roster = roster
+        self._clock = clock
+        self._rules = LaunchRules(settings)
+        self._off = Offload(1, "launcher")  # one thread: rows are written in the order of the calls
+        self._slots: dict[str, Slot] = {}
+        self._berths: dict[str, Slot] = {}
+        self._names = count()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.on_change: Callable[[], None] = lambda: None  # what jobs wait for may have changed
+        self.hopeless = asyncio.Event()  # a model of the settings could not be loaded even once
+        self.failure: Failure | None = None  # of that one
+
+    # ---- what the api asks
+
+    def ready(self) -> bool:
+        """Whether any model takes jobs now."""
+        return any(s.state in {InstanceState.READY, InstanceState.UNLOADED} for s in self._all())
+
+    def trouble(self) -> str | None:
+        """Why no model takes jobs, as far as it is known; safe to show."""
+        told = [slot.shown(slot.failure) for slot in self._all() if slot.failure is not None]
+        return None if self.ready() or not told else told[0]
+
+    def cards(self) -> Sequence[ModelCard]:
+        """Return the cards of the served models, the default one first; kept while a worker restarts."""
+        return [slot.card for slot in self._all() if slot.card is not None and slot.state in _OPEN]
+
+    def instances(self) -> Sequence[Instance]:
+        """See `Launching.instances`."""
+        return [slot.view() for slot in self._all()]
+
+    def instance(self, uid: str) -> Instance:
+        """See `Launching.instance`."""
+        return self._find(uid).view()
+
+    async def launch(self, spec: LaunchSpec) -> Instance:
+        """See `Launching.launch`."""
+        settings = await self._off(self._rules.settle, spec)
+        slot = self._new(spec, settings, fresh=True)
+        try:
+            launched = Launched(uid=slot.uid, spec=spec, created_at=slot.created_at)
+            await self._off(self._book.remember, launched)
+        except BaseException:
+            self._drop(slot)
+            raise
+        if slot.state is InstanceState.LOADING:  # else it was cancelled meanwhile
+            self._load(slot)
+        return slot.view()
+
+    async def wait(self, uid: str) -> Instance:
+        """See `Launching.wait`."""
+        slot = self._find(uid)
+        while slot.state is InstanceState.LOADING:
+            await slot.settled.wait()
+        there = slot.view()
+        if there.state is InstanceState.TERMINATED:
+            raise LaunchCancelled(f"The launch of {uid} was cancelled.")
+        if there.state is InstanceState.ERROR:
+            kind = DoesNotFit if there.error_code == DoesNotFit.code else LaunchFailed
+            raise kind(there.error or f"{uid} could not be loaded.")
+        return there
+
+    async def cancel(self, uid: str) -> Instance:
+        """See `Launching.cancel`."""
+        self._rules.check_allowed()
+        slot = self._find(uid)
+        if slot.state is not InstanceState.LOADING or slot.was_loaded:
+            raise InvalidRequest(f"{uid} is not being launched; terminate it instead.", param="model_uid")
+        return await self._end(slot)
+
+    async def terminate(self, uid: str) -> Instance:
+        """See `Launching.terminate`."""
+        self._rules.check_allowed()
+        return await self._end(self._find(uid))
+
+    # ---- life
+
+    async def start(self) -> None:
+        """Load the models of the settings, then those that were launched before."""
+        for spec, settings in configured(self._settings):
+            slot = self._new(spec, settings, configured=True)
+            slot.named = settings.model_name is not None
+            self._load(slot)
+        for launched in await self._off(self._book.launched):
+            await self._launch_again(launched)
+
+    async def _launch_again(self, launched: Launched) -> None:
+        try:
+            settings = await self._off(self._rules.settle, launched.spec)
+            slot = self._new(launched.spec, settings, created_at=launched.created_at)
+        except VitascopeError as error:
+            log.warning("%s is not launched again: %s", launched.uid, error.message)
+        else:
+            self._load(slot)
+
+    async def close(self) -> None:
+        """Tell those who wait for a load that it will not come; end the threads."""
+        for slot in self._all():
+            if slot.state is InstanceState.LOADING:
+                slot.leave(InstanceState.TERMINATED, "the server stops")
+        await asyncio.gather(*self._tasks)
+        await asyncio.to_thread(self._off.close)
+
+    # ---- what the dispatcher tells and asks
+
+    def hear(self, worker: str, event: Event | Lost) -> None:
+        """Take in what a worker says of its loading, or that it is gone."""
+        slot = self._berths.get(berth_of(worker))
+        if slot is None:  # it was terminated or unloaded
+            return
+        match event:
+            case Loading():
+                slot.advance(event)
+            case Measured():
+                slot.measured(worker, _footprint(event))
+                self._place(slot)
+            case LoadFailed():
+                log.error("%s cannot be loaded: %s", slot.uid, event.message)
+                slot.failure = Failure(code=event.code, message=event.message)
+            case Lost():
+                self._lost(slot, event)
+
+    def loaded(self, worker: str, card: ModelCard) -> bool:
+        """Take in that a worker has its model loaded; return whether it may have jobs."""
+        slot = self._berths.get(berth_of(worker))
+        if slot is None:
+            return False
+        other = self._slots.get(card.name)
+        if other is not None and other is not slot:
+            self._fail(slot, _name_taken(card.name))
+            return False
+        if slot.uid != card.name:
+            self._slots = {s.uid if s is not slot else card.name: s for s in self._all()}
+        slot.loaded(card)
+        log.info("%s serves %s", worker, card.name)
+        return True
+
+    def knows(self, worker: str) -> bool:
+        """Whether a worker's model is still to be served; else its end is not held against its jobs."""
+        return berth_of(worker) in self._berths
+
+    def fate(self, model: str) -> Failure | None:
+        """Say why a job for a model will never run; None while it may."""
+        slot = self._slots.get(model)
+        if slot is None:
+            if any(not s.named for s in self._all()):
+                return None  # its name is not known before it is loaded
+            return _unavailable(f"The model {model} is not served any more.")
+        if slot.state is not InstanceState.ERROR or (slot.configured and not slot.was_loaded):
+            return None  # what is wrong with a model of the settings ends the server, not the jobs
+        why = "" if slot.failure is None else f" {slot.shown(slot.failure)}"
+        return _unavailable(f"The model {model} could not be loaded.{why}")
+
+    def look(self, waiting: Sequence[Job]) -> Sequence[Job]:
+        """Load again what jobs wait for; return the jobs that may be handed out now.
+
+        While a model waits for room, jobs that came after the one that it waits for are held back on its
+        device, so that others become idle and can be unloaded.
+        """
+        oldest: dict[str, int] = {}
+        for job in waiting:
+            oldest.setdefault(job.request.model, job.sequence)
+        for slot in self._all():
+            if slot.state is InstanceState.UNLOADED and slot.uid in oldest:
+                self._load(slot, "loading again")
+        asking = [s for s in self._all() if s.asking is not None and s.uid in oldest and not s.placed]
+        if not asking:
+            return waiting
+        first = min(asking, key=lambda slot: oldest[slot.uid])
+        self._fleet.send(first.asking or "", Measure())
+        return [job for job in waiting if job.sequence < oldest[first.uid] or not self._shares(job, first)]
+
+    def _shares(self, job: Job, slot: Slot) -> bool:
+        """Whether a job's model has room on the device that another asks for."""
+        return any(t.uid == job.request.model for t in self._tenants(slot))
+
+    # ---- loading
+
+    def _new(self, spec: LaunchSpec, settings: Settings, **more: Any) -> Slot:
+        uid = settings.model_name or str(spec.uid)
+        there = self._slots.get(uid)
+        aliases = {alias.partition("=")[0] for alias in self._settings.model_alias}
+        if uid in aliases or (there is not None and there.state is not InstanceState.ERROR):
+            raise ModelExists(
+                f"The name {uid!r} is taken; terminate that model, or give another model_uid.",
+                param="model_uid",
+            )
+        slot = Slot(**{"uid": uid, "spec": spec, "settings": settings, "created_at": self._clock(), **more})
+        self._slots[uid] = slot
+        return slot
+
+    def _load(self, slot: Slot, stage: str = "starting") -> None:
+        berth = f"worker-{next(self._names)}"
+        slot.begin(berth, stage)
+        self._berths[berth] = slot
+        self._fleet.start(berth, slot.settings)
+
+    def _lost(self, slot: Slot, lost: Lost) -> None:
+        self._roster.retire(slot.uid)
+        early = None
+        if slot.state is not InstanceState.READY and slot.failure is None:
+            message = f"The worker ended with status {lost.status} while it loaded its model; see the log."
+            early = Failure(code=WorkerLost.code, message=message)
+        if lost.final:
+            self._fail(slot, slot.failure or early or _unavailable("Its worker ended."))
+        else:
+            slot.lost(early)
+
+    def _fail(self, slot: Slot, failure: Failure) -> None:
+        """Give a model up; what it held is free again."""
+        if slot.configured and not slot.was_loaded:
+            self.failure = failure
+            self.hopeless.set()
+        if slot.fresh:
+            self._spawn(self._forget(slot.uid))
+        self._leave_berth(slot, InstanceState.ERROR, "failed", failure)
+        self.on_change()
+
+    async def _forget(self, uid: str) -> None:
+        await self._off(self._book.forget, uid)
+
+    # ---- room
+
+    def _place(self, slot: Slot) -> None:
+        """Let a worker that waits load its weights, if there is room or others can make it; or refuse."""
+        if slot.footprint is None or slot.asking is None:
+            return
+        tenants = self._tenants(slot)
+        missing = missing_bytes(slot.footprint, tenants, self._settings.memory_budget_bytes)
+        if slot.placed or missing <= 0:
+            self._warn_if_tight(slot)
+            self._proceed(slot)
+            return
+        unload_idle = self._settings.unload_idle
+        leaving = to_unload(missing, tenants) if unload_idle else None
+        if leaving is not None:
+            self._spawn(self._make_room(slot, [self._slots[uid] for uid in leaving]))
+        elif not (
+            unload_idle and slot.was_loaded and missing <= sum(t.footprint.needs_bytes for t in tenants)
+        ):
+            message = refusal(slot.uid, slot.footprint, tenants, missing, unload_idle=unload_idle)
+            log.error("%s", message)
+            self._fail(slot, Failure(code=DoesNotFit.code, message=message))
+
+    def _proceed(self, slot: Slot) -> None:
+        worker = slot.asking
+        if worker is not None:
+            slot.go_on()
+            self._fleet.send(worker, Proceed())
+
+    async def _make_room(self, slot: Slot, leaving: Sequence[Slot]) -> None:
+        slot.placed = True  # what becomes free is for this one
+        for other in leaving:
+            log.info("%s is unloaded to make room for %s", other.uid, slot.uid)
+        ends = [self._leave_berth(o, InstanceState.UNLOADED, f"made room for {slot.uid}") for o in leaving]
+        await asyncio.gather(*ends)
+        self._proceed(slot)
+
+    def _tenants(self, beside: Slot) -> list[Tenant]:
+        """Return the other models with room on the device of one."""
+        assert beside.footprint is not None, "it was measured"
+        before = self._roster.oldest_waiting(beside.uid)
+        return [
+            Tenant(
+                uid=slot.uid,
+                footprint=slot.footprint,
+                loaded=slot.state is InstanceState.READY,
+                idle=not self._roster.busy(slot.uid, before),
+                used_at=max(slot.loaded_at, self._roster.used_at(slot.uid)),
+            )
+            for slot in self._all()
+            if slot is not beside
+            and slot.placed
+            and slot.footprint is not None
+            and slot.footprint.device == beside.footprint.device
+        ]
+
+    def _warn_if_tight(self, slot: Slot) -> None:
+        needs = slot.footprint
+        if needs is not None and needs.needs_bytes > needs.free_bytes:
+            text = "%s needs about %.1f GB on %s and %.1f GB are free there"
+            log.warning(text, slot.uid, needs.needs_bytes / 1e9, needs.device, needs.free_bytes / 1e9)
+
+    # ---- ends
+
+    async def _end(self, slot: Slot) -> Instance:
+        """End a model for good: nobody gets it any more, then its row goes, then its process."""
+        self._drop(slot)
+        ended = self._leave_berth(slot, InstanceState.TERMINATED, "terminated")
+        if not slot.configured:
+            await self._forget(slot.uid)
+        await ended
+        self.on_change()
+        return slot.view()
+
+    def _leave_berth(
+        self, slot: Slot, state: InstanceState, stage: str, failure: Failure | None = None
+    ) -> asyncio.Task[None]:
+        """Take a model's worker away; the task is done when its memory is free."""
+        self._roster.retire(slot.uid)
+        berth = slot.leave(state, stage, failure)
+        if berth is None:
+            return self._spawn(_nothing())
+        self._berths.pop(berth, None)
+        return self._spawn(self._fleet.end(berth))
+
+    def _drop(self, slot: Slot) -> None:
+        if self._slots.get(slot.uid) is slot:
+            del self._slots[slot.uid]
+
+    def _find(self, uid: str) -> Slot:
+        try:
+            return self._slots[uid]
+        except KeyError:
+            known = ", ".join(self._slots) or "none"
+            raise ModelNotFound(
+                f"There is no model {uid[:80]!r}; there are: {known}.", param="model"
+            ) from None
+
+    def _all(self) -> Sequence[Slot]:
+        return tuple(self._slots.values())
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+
+async def _nothing() -> None:
+    """Do nothing: there is no worker to end."""
+
+
+def _footprint(event: Measured) -> Footprint:
+    return Footprint(
+        device=event.device,
+        weights_bytes=event.weights_bytes,
+        working_bytes=event.working_bytes,
+        free_bytes=event.free_bytes,
+    )
+
+
+def _unavailable(message: str) -> Failure:
+    return Failure(code=ModelNotAvailable.code, message=message)
+
+
+def _name_taken(name: str) -> Failure:
+    message = f"Its checkpoint is called {name}, and so is another model; give it a name with --model-name."
+    return Failure(code=CheckpointError.code, message=message)

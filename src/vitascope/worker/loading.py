@@ -1,0 +1,106 @@
+"""The way of a model from its name to the device: told as it goes, and halted until there is room for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+from vitascope import wire
+from vitascope.config import Settings
+from vitascope.engine.free import device_name, free_bytes
+from vitascope.engine.load import find_model, load_family, name_of, pick_device, pick_dtype
+from vitascope.engine.plan import Estimate, estimate
+from vitascope.models.checkpoint import Checkpoint
+from vitascope.models.family import Family
+from vitascope.models.registry import describe
+from vitascope.worker.downloads import DownloadLog
+
+
+class Line(Protocol):
+    """What loading needs of the channel."""
+
+    def take(self, *, wait: bool) -> list[wire.Command]:
+        """Return the commands that have come; with `wait` at least one."""
+
+    def send(self, event: wire.Event) -> None:
+        """Send an event, from any thread."""
+
+
+def load_model(settings: Settings, line: Line) -> Family | None:
+    """Find, measure and load the model of the settings; None if told to stop before it was loaded.
+
+    Raises:
+        CheckpointError: there is no such model, or it cannot be used.
+        ConfigurationError: a device or dtype that is not known or not there.
+
+    """
+    told, log = Told(line.send), DownloadLog()
+
+    def downloaded(done: int, total: int) -> None:
+        log(done, total)
+        told("download", done, total)
+
+    device = pick_device(settings.device)  # before a download of hours
+    root = find_model(
+        settings.model_path,
+        revision=settings.model_revision,
+        cache_dir=settings.model_cache_dir,
+        offline=settings.offline,
+        on_download=downloaded,
+    )
+    name = settings.model_name or name_of(settings.model_path)
+    checkpoint = Checkpoint.open(root, name)
+    needs = estimate(checkpoint, describe(checkpoint), pick_dtype(settings.dtype, device))
+    if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
+        return None
+    return load_family(
+        Path(root),
+        device=settings.device,
+        dtype=settings.dtype,
+        name=name,
+        adapters=settings.adapters,
+    )
+
+
+class Told:
+    """Tells the server how far a stage is, at each whole percent. From any thread."""
+
+    def __init__(self, send: Callable[[wire.Event], None]) -> None:
+        self._send = send
+        self._last: tuple[str, int] | None = None
+        self._lock = Lock()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """Tell, if there is something new."""
+        percent = 100 * done // max(total, 1)
+        with self._lock:
+            if self._last == (stage, percent):
+                return
+            self._last = stage, percent
+        self._send(wire.Loading(stage=stage, progress=percent / 100))
+
+
+def _told_to_go_on(line: Line, measured: Callable[[], wire.Measured]) -> bool:
+    """Say what is needed and wait for a word; false if it is to stop."""
+    line.send(measured())
+    while True:
+        for command in line.take(wait=True):
+            match command:
+                case wire.Proceed():
+                    return True
+                case wire.Shutdown():
+                    return False
+                case wire.Measure():
+                    line.send(measured())
+
+
+def _measured(needs: Estimate, device: str) -> wire.Measured:
+    where = pick_device(device)
+    return wire.Measured(
+        device=device_name(where),
+        weights_bytes=needs.weights_bytes,
+        working_bytes=needs.working_bytes,
+        free_bytes=int(free_bytes(where)),
+    )
