@@ -138,9 +138,8 @@ class Settings(BaseModel):
         "one of two experts. Requests choose by name.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
-    dtype: Literal["float32", "bfloat16", "float16"] | None = Field(
-        None,
-        description="Precision of the networks; bfloat16 on an accelerator, float32 on the CPU if unset.",
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Precision of the networks; auto is bfloat16 on an accelerator, else float32."
     )
     memory_budget_bytes: int | None = Field(
         None,
@@ -221,6 +220,11 @@ class Settings(BaseModel):
     def adapters(self) -> tuple[AdapterSpec, ...]:
         """The adapters to register."""
         return tuple(parse_adapter(text) for text in self.lora)
+
+    @property
+    def asked_dtype(self) -> str | None:
+        """The precision asked for; None leaves it to the device."""
+        return None if self.dtype == "auto" else self.dtype
 
     @property
     def artifacts_dir(self) -> Path:

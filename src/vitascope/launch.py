@@ -27,8 +27,8 @@ class LaunchSpec:
 
     `model` is a name that the operator registered, a folder, or a hub id (owner/name). `uid` is the name
     under which the model is served; by default the registered name, the folder's or the hub id's last part.
-    `revision` pins a hub model; `device` is auto, cpu, cuda or cuda:N, `dtype` float32, bfloat16 or float16
-    (None: as the server's own settings say). `lora` are adapters as the setting of that name writes them.
+    `revision` pins a hub model; `device` is auto, cpu, cuda or cuda:N, `dtype` auto, float32, bfloat16 or
+    float16 (None: as the server's own settings say). `lora` are adapters as that setting writes them.
     """
 
     model: str

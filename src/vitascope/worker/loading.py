@@ -52,13 +52,13 @@ def load_model(settings: Settings, line: Line) -> Family | None:
     )
     name = settings.model_name or name_of(settings.model_path)
     checkpoint = Checkpoint.open(root, name)
-    needs = estimate(checkpoint, describe(checkpoint), pick_dtype(settings.dtype, device))
+    needs = estimate(checkpoint, describe(checkpoint), pick_dtype(settings.asked_dtype, device))
     if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
         return None
     return load_family(
         Path(root),
         device=settings.device,
-        dtype=settings.dtype,
+        dtype=settings.asked_dtype,
         name=name,
         adapters=settings.adapters,
     )
