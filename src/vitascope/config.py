@@ -164,7 +164,10 @@ class Settings(BaseModel):
     )
     max_queue: int = Field(256, ge=1, description="Jobs that may wait; one more is answered 429.")
     max_body_bytes: int = Field(64 * 1024 * 1024, ge=1024, description="Largest request body.")
-    max_input_pixels: int = Field(25_000_000, ge=1024, description="Largest uploaded picture, in pixels.")
+    max_input_pixels: int = Field(
+        25_000_000, ge=1024, description="Largest picture or frame of a clip, in pixels."
+    )
+    max_input_frames: int = Field(2000, ge=1, description="Longest clip that is read, in frames.")
     allow_remote_media: bool = Field(
         False, description="Fetch pictures that clients name by http(s) URL, from public addresses only."
     )
@@ -363,9 +366,13 @@ def calm_threads() -> None:
 
 def worker_environment(settings: Settings) -> dict[str, str]:
     """Return the environment of a worker process: this one's, without our settings, with threads set."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     threads = str(settings.num_threads or available_cores())
-    environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+    return child_environment() | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
+
+
+def child_environment() -> dict[str, str]:
+    """Return the environment of a process of ours: this one's, without our settings and their secrets."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
     return environment | _CALM
 
 

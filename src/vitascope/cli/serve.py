@@ -24,7 +24,7 @@ _GROUPS = {
     ),
     "Several models": "also memory_budget_bytes unload_idle allow_launch launchable",
     "Requests": (
-        "max_queue max_body_bytes max_input_pixels allow_remote_media allow_media_domain "
+        "max_queue max_body_bytes max_input_pixels max_input_frames allow_remote_media allow_media_domain "
         "allowed_local_media_path"
     ),
     "Jobs": "data_dir max_attempts checkpoint_interval_s retention_s",

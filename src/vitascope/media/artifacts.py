@@ -44,6 +44,12 @@ class PendingFile(Protocol):
     def commit(self) -> Stored:
         """Make the file durable and visible under its key; once only."""
 
+    def commit_as(self, sha256: str) -> str:
+        """Do the same under a hash that names what it holds, and return the key; once only.
+
+        A file that is there already under that name is left as it is.
+        """
+
 
 class Artifacts(Protocol):
     """A flat store of files; all calls block. Suffixes come without a dot."""
@@ -170,6 +176,13 @@ class _PendingInFolder:
         self.publish()
         return Stored(self._target.name, size, digest)
 
+    def commit_as(self, sha256: str) -> str:
+        """Make the file visible under a hash of what it holds, unless it is there already; once only."""
+        self._target = self._target.with_name(_named(sha256, self._target.suffix[1:]))
+        if not self._target.exists():
+            self.publish()
+        return self._target.name
+
     def publish(self) -> None:
         """Sync, rename, and sync the folder, so that a power cut leaves all of the file or none of it."""
         _sync(self.path)
@@ -179,7 +192,11 @@ class _PendingInFolder:
 
 def content_key(data: bytes, suffix: str) -> str:
     """Return the key under which `put_content` keeps these bytes."""
-    return f"{hashlib.sha256(data).hexdigest()}.{_checked(suffix)}"
+    return _named(hashlib.sha256(data).hexdigest(), suffix)
+
+
+def _named(sha256: str, suffix: str) -> str:
+    return f"{sha256}.{_checked(suffix)}"
 
 
 def _random_key(suffix: str) -> str:

@@ -120,6 +120,11 @@ def picture_key(picture: Picture) -> str:
     return content_key(_to_png(Image.fromarray(picture)), "png")
 
 
+def keep_picture(artifacts: Artifacts, picture: Picture) -> str:
+    """Store a picture of our own and return its key, which is `picture_key`'s."""
+    return artifacts.put_content(_to_png(Image.fromarray(picture)), "png")
+
+
 def load_picture(artifacts: Artifacts, key: str) -> Picture:
     """Return a kept picture: (height, width, 3), RGB. Raises `NotFound`."""
     with artifacts.open(key) as file, PngImageFile(file) as picture:

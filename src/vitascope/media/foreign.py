@@ -1,0 +1,293 @@
+"""Clips from outside, decoded in a process of their own that has little memory, little time and no files.
+
+The bytes come on stdin, what to do with them as the one argument, and the answer is one line of JSON: facts
+of the clip, or the name of what was written to a file of ours. Only known containers and codecs are opened,
+from memory; whatever a decoder does wrong ends this process and nothing else. `clips.py` starts it.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+import numpy as np
+from av.video.reformatter import Colorspace, Interpolation
+from PIL import Image
+
+from vitascope.errors import InvalidMedia
+from vitascope.media.inputs import fit as fit_picture
+from vitascope.media.lossless import LosslessWriter
+
+Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
+
+MEMORY_BYTES = 3 * 2**30  # beyond what the libraries map when they are loaded
+CPU_S = 120
+FILES = 32
+
+# Containers by their first bytes, as (offset, bytes): the demuxer that reads them.
+_CONTAINERS = (
+    (4, b"ftyp", "mov"),
+    (0, b"\x1aE\xdf\xa3", "matroska"),
+    (0, b"GIF87a", "gif"),
+    (0, b"GIF89a", "gif"),
+)
+_CODECS = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "gif"})
+_DECODERS = "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,gif"
+_TO_RGB = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+_UNSPECIFIED = 2  # of H.273's colour spaces
+_HD_LINES = 720  # from there on an unspecified colour space is BT.709
+_SQUARE = (None, 0, 1)
+_MARGINS = 512 * 512  # pixels
+SAME_RATE = 0.01  # frames a second that two rates may differ by and be the same
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is decoded at most: pixels of one frame, and frames."""
+
+    max_pixels: int
+    max_frames: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """A clip as it would be shown; `span_s` is from its first frame to its last one."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float
+    span_s: float
+
+    def frames_at(self, fps: float) -> int:
+        """Return how many frames the clip has at another rate."""
+        if abs(fps - self.fps) < SAME_RATE:
+            return self.num_frames
+        return int(self.span_s * fps + 1e-6) + 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """What a clip is brought to: its first `num_frames` frames at `fps` (None: as they come), in a size."""
+
+    width: int
+    height: int
+    num_frames: int
+    fps: float | None = None
+    resize_mode: str = "error"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What to do: tell the facts, or write the frames that `fit` asks for `into` a file."""
+
+    limits: Limits
+    fit: Fit | None = None
+    into: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One of: what the clip is, the hash of what was written, or why not."""
+
+    facts: Facts | None = None
+    sha256: str | None = None
+    refused: str | None = None
+
+
+def probe(data: bytes, limits: Limits) -> Facts:
+    """Tell what a clip is; decodes its first frame alone. Raises `InvalidMedia`."""
+    with _opened(data, limits) as container:
+        stream = container.streams.video[0]
+        times = _times(container, stream, limits.max_frames)
+        container.seek(0)
+        first = next(container.decode(stream), None)
+        if first is None or not times:
+            raise _damaged()
+        _check_size(first, limits)
+        turned = first.rotation % 180 == 90
+        width, height = (first.height, first.width) if turned else (first.width, first.height)
+        span = max(times) - min(times)
+        fps = float(stream.average_rate or 0) or (len(times) - 1) / max(span, 1e-9)
+        if not 0.01 <= fps <= 1000:
+            raise InvalidMedia("The clip does not say how many frames a second it has.")
+        return Facts(width=width, height=height, num_frames=len(times), fps=round(fps, 3), span_s=span)
+
+
+def frames(data: bytes, limits: Limits, wanted: Fit) -> Iterator[Picture]:
+    """Yield the frames that `wanted` asks for. Raises `InvalidMedia`, also for a clip with fewer of them."""
+    count = 0
+    with _opened(data, limits) as container:
+        shown = _decoded(container, limits)
+        chosen = (frame for _, frame in shown) if wanted.fps is None else _at_rate(shown, wanted.fps)
+        for frame in islice(chosen, wanted.num_frames):
+            picture = Image.fromarray(_to_rgb(frame))
+            yield np.asarray(fit_picture(picture, wanted.width, wanted.height, wanted.resize_mode))
+            count += 1
+    if count < wanted.num_frames:
+        raise InvalidMedia(f"The clip breaks off after {count} of {wanted.num_frames} frames.")
+
+
+@contextmanager
+def _opened(data: bytes, limits: Limits) -> Iterator[Any]:
+    """Open a clip from memory, checked as far as its headers go; errors of the library become ours."""
+    try:
+        with av.open(
+            BytesIO(data),
+            "r",
+            format=_container(data),
+            options={"codec_whitelist": _DECODERS, "protocol_whitelist": "none"},
+        ) as container:
+            _check(container, limits)
+            yield container
+    except InvalidMedia:
+        raise
+    except MemoryError:  # of Python's or the library's
+        raise InvalidMedia("The clip needs too much memory to be decoded; send a smaller one.") from None
+    except (av.FFmpegError, ValueError, OverflowError, ZeroDivisionError):
+        raise _damaged() from None
+
+
+def _container(data: bytes) -> str:
+    for offset, magic, demuxer in _CONTAINERS:
+        if data[offset : offset + len(magic)] == magic:
+            return demuxer
+    raise InvalidMedia("The clip is no MP4, MOV, WebM, Matroska or GIF; these are the formats that are read.")
+
+
+def _check(container: Any, limits: Limits) -> None:
+    if not container.streams.video:
+        raise InvalidMedia("The file has no video in it.")
+    stream = container.streams.video[0]
+    context = stream.codec_context
+    if context is None or context.codec.canonical_name not in _CODECS:
+        raise InvalidMedia(
+            f"The clip's codec is not read here; those that are: {', '.join(sorted(_CODECS))}."
+        )
+    _check_size(context, limits)
+    if stream.sample_aspect_ratio not in _SQUARE:
+        raise InvalidMedia("The clip's pixels are not square; send one whose are.")
+    # What claims to be small is held to it by the decoder, which counts its own margins in.
+    context.options = {"max_pixels": str(2 * limits.max_pixels + _MARGINS)}
+
+
+def _check_size(shown: Any, limits: Limits) -> None:
+    if shown.width * shown.height > limits.max_pixels:
+        raise InvalidMedia(
+            f"The clip is {shown.width}x{shown.height}; at most {limits.max_pixels} pixels a frame are read."
+        )
+
+
+def _times(container: Any, stream: Any, max_frames: int) -> list[float]:
+    """Return when each frame is shown, without decoding any."""
+    times: list[float] = []
+    for packet in container.demux(stream):
+        if packet.size == 0 or packet.is_discard:
+            continue
+        if len(times) == max_frames:
+            raise _too_long(max_frames)
+        times.append(len(times) if packet.pts is None else float(packet.pts * packet.time_base))
+    return times
+
+
+def _decoded(container: Any, limits: Limits) -> Iterator[tuple[float, Any]]:
+    """Yield every frame with the seconds since the first one."""
+    began, size = None, None
+    for count, frame in enumerate(container.decode(video=0)):
+        if count == limits.max_frames:
+            raise _too_long(limits.max_frames)
+        _check_size(frame, limits)
+        if size not in {None, (frame.width, frame.height)}:
+            raise InvalidMedia("The clip changes its size on the way; send one that keeps it.")
+        size = frame.width, frame.height
+        time = float(count) if frame.time is None else frame.time
+        began = time if began is None else began
+        yield time - began, frame
+
+
+def _at_rate(shown: Iterator[tuple[float, Any]], fps: float) -> Iterator[Any]:
+    """Yield the nearest frame to each tick from the first frame on to the last one."""
+    tick = 0
+    before: tuple[float, Any] | None = None
+    for time, frame in shown:
+        while before is not None and tick / fps <= (before[0] + time) / 2:
+            yield before[1]
+            tick += 1
+        before = time, frame
+    while before is not None and tick / fps <= before[0] + 1e-6:
+        yield before[1]
+        tick += 1
+
+
+def _to_rgb(frame: Any) -> Picture:
+    space = frame.colorspace
+    if space == _UNSPECIFIED and frame.height >= _HD_LINES:
+        space = Colorspace.ITU709
+    pixels = frame.reformat(format="rgb24", src_colorspace=space, interpolation=_TO_RGB).to_ndarray()
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+
+
+def _damaged() -> InvalidMedia:
+    return InvalidMedia("The clip is damaged or cut short and cannot be decoded.")
+
+
+def _too_long(max_frames: int) -> InvalidMedia:
+    return InvalidMedia(f"The clip has more than {max_frames} frames; that many are read at most.")
+
+
+def obey(order: Order, data: bytes) -> Answer:
+    """Carry out an order."""
+    try:
+        if order.fit is None or order.into is None:
+            return Answer(facts=probe(data, order.limits))
+        with LosslessWriter(Path(order.into), width=order.fit.width, height=order.fit.height) as writer:
+            writer.write(frames(data, order.limits, order.fit))
+        return Answer(sha256=writer.sha256)
+    except InvalidMedia as error:
+        return Answer(refused=error.message)
+
+
+def confine(mapped_bytes: Callable[[], int]) -> None:
+    """Take from this process what decoding does not need."""
+    limits = {
+        resource.RLIMIT_AS: mapped_bytes() + MEMORY_BYTES,
+        resource.RLIMIT_CPU: CPU_S,
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_NOFILE: FILES,
+    }
+    for limit, value in limits.items():
+        _, hard = resource.getrlimit(limit)
+        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(limit, (allowed, allowed))
+
+
+def _mapped_bytes() -> int:
+    """Return how much address space is in use; it counts towards the limit."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+    except OSError:  # not Linux
+        return 0
+    return pages * resource.getpagesize()
+
+
+def main() -> int:
+    """Read an order and a clip, print the answer."""
+    order = msgspec.json.decode(sys.argv[1], type=Order)
+    data = sys.stdin.buffer.read()
+    if sys.platform == "linux":  # elsewhere the limit of address space is not kept
+        confine(_mapped_bytes)
+    sys.stdout.buffer.write(msgspec.json.encode(obey(order, data)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
