@@ -228,6 +228,13 @@ class House:
             self.start(job.id)
             self.finish_running(job.id, stills=stills)
 
+    def finish_all(self) -> None:
+        """Finish every job that waits, with stills."""
+        stills = {"thumbnail": ("image/webp", b"RIFF"), "spritesheet": ("image/jpeg", b"JFIF")}
+        for job in self.store.waiting():
+            self.start(job.id)
+            self.finish_running(job.id, stills=stills)
+
     def preview(self, job_id: str, image: bytes) -> None:
         self.scheduling.listeners[job_id](Preview(job_id=job_id, step=2, image=image))
 
@@ -276,6 +283,14 @@ def client(opened: tuple[House, TestClient]) -> TestClient:
 def quick_house(
     opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[House, TestClient]:
+    """The shared house, where every job is done as soon as it is submitted."""
+    house, client = opened
+    monkeypatch.setattr(house.scheduling, "wake", house.finish_all)
+    return house, client
+
+
+@pytest.fixture
+def quick_house(opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch) -> tuple[House, TestClient]:
     """The shared house, where every job is done as soon as it is submitted."""
     house, client = opened
     monkeypatch.setattr(house.scheduling, "wake", house.finish_all)

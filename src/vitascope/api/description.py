@@ -14,7 +14,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
-from pydantic.json_schema import models_json_schema
+from pydantic import TypeAdapter
 
 from vitascope.api.errors import ERROR_MODELS, UNFORESEEN, body, error_model, in_words_of
 from vitascope.api.security import OPEN_PATHS, READING_METHODS
@@ -93,7 +93,7 @@ def _complete(document: dict[str, Any], routers: Sequence[APIRouter], *, keyed: 
             _describe(operation, path, method, keyed=keyed)
     for path, operation in _heads(document, routers):
         document["paths"][path]["head"] = operation
-    _fill_components(document["components"])
+    _fill_components(document["components"], routers)
     if keyed:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
@@ -144,8 +144,8 @@ def _describe_answer(answer: dict[str, Any], status: str, path: str) -> None:
 
 def _heads(document: dict[str, Any], routers: Sequence[APIRouter]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Describe each HEAD as its GET without the bodies."""
-    for route in (route for router in routers for route in router.routes):
-        if isinstance(route, APIRoute) and route.methods == {"HEAD"}:
+    for route in _routes(routers):
+        if route.methods == {"HEAD"}:
             operation = document["paths"][route.path]["get"]
             answers = {
                 status: {key: value for key, value in answer.items() if key != "content"}
@@ -155,18 +155,24 @@ def _heads(document: dict[str, Any], routers: Sequence[APIRouter]) -> Iterator[t
             yield route.path, {**operation, **about}
 
 
+def _routes(routers: Sequence[APIRouter]) -> list[APIRoute]:
+    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+
+
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _fill_components(components: dict[str, Any]) -> None:
+def _fill_components(components: dict[str, Any], routers: Sequence[APIRouter]) -> None:
     components["headers"] = {
         name: {"description": about, "schema": {"type": "string"}} for name, about in HEADERS.items()
     }
     schemas = components["schemas"]
     for name in _FASTAPI_ONLY:
         schemas.pop(name, None)
-    _, made = models_json_schema(
-        [(model, "serialization") for model in ERROR_MODELS], ref_template="#/components/schemas/{model}"
+    answered = [route.response_model for route in _routes(routers) if route.response_model is not None]
+    _, made = TypeAdapter.json_schemas(  # again: FastAPI drops the nulls of examples
+        [(i, "serialization", TypeAdapter(kind)) for i, kind in enumerate((*ERROR_MODELS, *answered))],
+        ref_template="#/components/schemas/{model}",
     )
     components["schemas"] = dict(sorted({**schemas, **made["$defs"]}.items()))

@@ -36,6 +36,7 @@ EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/event-stream": {"example": 'event: status\ndata: {"status":"queued"}\n\n'}},
         "description": "Server-sent events; the stream ends after `done` or `deleted`.",
+        "headers": {"cache-control": {"description": "`no-store`", "schema": {"type": "string"}}},
     },
     **refusals(400, 404),
 }

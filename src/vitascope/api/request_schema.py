@@ -84,7 +84,8 @@ def create_properties() -> dict[str, dict[str, Any]]:
 
 def _known(known: Known) -> dict[str, Any]:
     if known.use is Use.OFF:
-        return {"enum": list(known.harmless), "description": f"Not asked for, at most: {known.about}."}
+        spelled = ("false", "0") if False in known.harmless else ()
+        return {"enum": [*known.harmless, *spelled], "description": f"Not asked for, at most: {known.about}."}
     inert = "No effect here: " if known.use is Use.INERT else ""
     return {**known.kind.schema, "description": f"{inert}{known.about}"}
 
