@@ -40,7 +40,7 @@ STEPS = {
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A client at one version, the packages it needs beside this environment's, and what it has no call for."""
+    """A client at one version, the packages that it needs, and the steps that it has no call for."""
 
     name: str
     version: str
@@ -94,7 +94,7 @@ CLIENTS = (*OPENAI, NODE, LITELLM)
 
 
 def python_packages(client: Client) -> Path:
-    """Return a folder with a Python client's packages, fetched from the package index if they are not there."""
+    """Return a folder with a Python client's packages, fetched if they are not there."""
     folder = CACHE / f"{client.name.split()[0].lower()}-{client.version}-{_digest(*client.requirements)}"
     if not folder.exists():
         with _to_become(folder) as begun:
@@ -105,7 +105,7 @@ def python_packages(client: Client) -> Path:
 
 
 def node_packages() -> Path:
-    """Return a folder with the Node client's packages, fetched as its lock file says if they are not there."""
+    """Return a folder with the Node client's packages, fetched as its lock file says."""
     files = [NODE_SOURCE / "package.json", NODE_SOURCE / "package-lock.json"]
     folder = CACHE / f"node-{_digest(*(file.read_text(encoding='utf-8') for file in files))}"
     if not folder.exists():
@@ -130,11 +130,11 @@ def document() -> str:
 _HEADER = """\
 # Clients that are tested
 
-Made by `make docs`; do not edit. `make sdk-matrix` fetches each of these clients from its package index and drives it,
-unmodified, against a real server with the bundled model and a key; it fails unless this table is what comes
-out. An empty place means that the client has no call for it. The Python SDK is driven both sync and async, LiteLLM with
-`openai/` and with `hosted_vllm/` models. The default test run drives the newest Python SDK, `xinference-client` 4.1,
-curl and jq.
+Made by `make docs`; do not edit. `make sdk-matrix` fetches each of these clients from its package index and
+drives it, unmodified, against a real server with the bundled model and a key; it fails unless this table is
+what comes out. An empty place means that the client has no call for it. The Python SDK is driven sync and
+async, LiteLLM with `openai/` and with `hosted_vllm/` models. The default test run drives the newest Python
+SDK, `xinference-client` 4.1, curl and jq.
 """
 
 

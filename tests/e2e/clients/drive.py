@@ -38,7 +38,7 @@ class Steps:
             try:
                 function(*args)
                 broke = None
-            except Exception:
+            except Exception:  # noqa: BLE001  (whatever broke is told, and the next step taken)
                 broke = traceback.format_exc()
             print(json.dumps({"step": name, "broke": broke}), flush=True)
 

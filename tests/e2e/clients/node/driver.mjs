@@ -61,7 +61,7 @@ async function refused(kind, call) {
   assert.fail("it was not refused");
 }
 
-// The same as the server's own picture of the bundled model's size, drawn by the server itself: a thumbnail.
+// A picture without a library to draw one: the thumbnail of a clip.
 const picture = () => readFile(path.join(folder, "first.webp"));
 
 const steps = {
