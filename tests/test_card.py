@@ -222,6 +222,14 @@ REFUSALS = [
         "last_frame_reference",
         "tiny cannot generate from a first and a last frame; it does t2v, i2v.",
     ),
+    (CARD, {"num_outputs": 0}, "num_outputs", "num_outputs is 0; it must be from 1 to 10."),
+    (CARD, {"num_outputs": 11}, "num_outputs", "num_outputs is 11; it must be from 1 to 10."),
+    (
+        CARD,
+        {"num_outputs": 3, "seed": MAX_SEED - 1},
+        "seed",
+        f"seed is {MAX_SEED - 1}; 3 clips take the seeds from there on, none above {MAX_SEED}.",
+    ),
     (
         replace(CARD, tasks=("i2v",)),
         {},
@@ -263,6 +271,16 @@ def test_a_true_cfg_scale_of_one_asks_for_nothing_and_is_granted_everywhere():
 
 def test_a_random_seed_is_decided_once_and_differs():
     assert len({ask().seed for _ in range(20)}) > 15
+
+
+def test_several_outputs_have_seeds_that_follow_the_first():
+    request = resolve(Wish(prompt="p", seed=7, num_outputs=3), CARD)
+    assert (request.num_outputs, request.all_steps) == (3, 3 * request.num_inference_steps)
+    assert [request.output(i) for i in range(3)] == [
+        resolve(Wish(prompt="p", seed=seed), CARD) for seed in (7, 8, 9)
+    ]
+    drawn = resolve(Wish(prompt="p", num_outputs=10), CARD)
+    assert 0 <= drawn.seed <= MAX_SEED - 9
 
 
 @settings(max_examples=200)

@@ -16,6 +16,7 @@ from vitascope.request import AttentionCache, GenerationRequest, Task
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARS = 32_000
 MAX_LORA_SCALE = 4.0
+MAX_OUTPUTS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +114,7 @@ class Wish:
     first_frame: str | None = None
     last_frame: str | None = None
     attention_cache: AttentionCache | None = None
+    num_outputs: int | None = None
 
 
 WISH_FIELDS = tuple(f.name for f in fields(Wish))
@@ -127,7 +129,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         InvalidRequest: names the field, what was given and what would do.
 
     """
-    d = card.defaults
+    d, num_outputs = card.defaults, int(_in_range("num_outputs", wish.num_outputs, 1, 1, MAX_OUTPUTS))
     request = GenerationRequest(
         model=card.name,
         prompt=_prompt(wish.prompt),
@@ -156,13 +158,12 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         flow_shift=_optional("flow_shift", wish.flow_shift, d.flow_shift, card, (0.01, 100.0)),
         sample_solver=_solver(wish.sample_solver, card),
         max_sequence_length=_max_sequence_length(wish.max_sequence_length, card),
-        seed=secrets.randbelow(2**31)
-        if wish.seed is None
-        else int(_in_range("seed", wish.seed, 0, 0, MAX_SEED)),
+        seed=_seed(wish.seed, num_outputs),
         loras=_loras(wish.loras or (), card),
         first_frame=wish.first_frame,
         last_frame=wish.last_frame,
         attention_cache=_attention_cache(wish.attention_cache, card),
+        num_outputs=num_outputs,
     )
     _check_task(request, card)
     _check_pixels(request, card)
@@ -285,6 +286,19 @@ def _num_frames(wish: Wish, card: ModelCard) -> int:
             param="num_frames",
         )
     return value
+
+
+def _seed(given: int | None, num_outputs: int) -> int:
+    """Return the first output's seed, drawn if none is given; the others follow it."""
+    if given is None:
+        return secrets.randbelow(2**31)
+    seed = int(_in_range("seed", given, 0, 0, MAX_SEED))
+    if seed > MAX_SEED - (num_outputs - 1):
+        raise InvalidRequest(
+            f"seed is {seed}; {num_outputs} clips take the seeds from there on, none above {MAX_SEED}.",
+            param="seed",
+        )
+    return seed
 
 
 def _solver(given: str | None, card: ModelCard) -> str | None:

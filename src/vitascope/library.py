@@ -37,7 +37,8 @@ OnDownload = Callable[[int, int], None]
 
 _MAX_INPUT_PIXELS = 100_000_000
 _PICTURE_FIELDS = {"first_frame": "image", "last_frame": "last_image"}
-_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name != "prompt"] + ["on_progress"]
+_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name not in {"prompt", "num_outputs"}]
+_KEYWORDS.append("on_progress")
 
 
 @dataclass(frozen=True, slots=True)

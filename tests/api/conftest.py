@@ -59,6 +59,11 @@ TEXT_ONLY = ModelCard(
 CLIP = bytes(range(256)) * 4
 
 
+def of_output(data: bytes, output: int) -> bytes:
+    """Return what stands for an output's file; each has its own."""
+    return data + b"%d" % output if output else data
+
+
 class FakeScheduling:
     """A scheduler's side that a test steers by hand."""
 
@@ -202,9 +207,12 @@ class House:
     def finish_running(
         self, job_id: str, data: bytes = CLIP, stills: dict[str, tuple[str, bytes]] | None = None
     ) -> None:
-        token = self.store.get(job_id).claim.token
-        made = {"video": ("video/mp4", data), **(stills or {})}
-        files = [self._store_file(variant, *content) for variant, content in made.items()]
+        job = self.store.get(job_id)
+        while job.num_stored < job.request.num_outputs - 1:
+            job = self.store_output(job_id)
+        token, output = job.claim.token, job.num_stored
+        made = {"video": ("video/mp4", of_output(data, output)), **(stills or {})}
+        files = [self._store_file(variant, *content, output=output) for variant, content in made.items()]
         cost = Stats(
             stage_s={"encode": 0.25, "denoise": 1.0, "decode": 0.5},
             peak_memory_bytes=2**21,
@@ -212,21 +220,27 @@ class House:
         )
         self.store.succeed(job_id, token, files, cost, time.time())
 
-    def _store_file(self, variant: str, media_type: str, data: bytes) -> StoredFile:
+    def store_output(self, job_id: str) -> Job:
+        """Store the next output of a running job, with a thumbnail."""
+        job = self.store.get(job_id)
+        output = job.num_stored
+        made = {"video": ("video/mp4", CLIP), "thumbnail": ("image/webp", b"RIFF")}
+        files = [
+            self._store_file(variant, kind, of_output(data, output), output=output)
+            for variant, (kind, data) in made.items()
+        ]
+        self.store.store_output(job_id, job.claim.token, files)
+        return self.store.get(job_id)
+
+    def _store_file(self, variant: str, media_type: str, data: bytes, *, output: int) -> StoredFile:
         return StoredFile(
             variant=variant,
             key=self.artifacts.put(data, media_type.partition("/")[2]),
             media_type=media_type,
             size_bytes=len(data),
             sha256=hashlib.sha256(data).hexdigest(),
+            output=output,
         )
-
-    def finish_all(self) -> None:
-        """Finish every job that waits, with stills."""
-        stills = {"thumbnail": ("image/webp", b"RIFF"), "spritesheet": ("image/jpeg", b"JFIF")}
-        for job in self.store.waiting():
-            self.start(job.id)
-            self.finish_running(job.id, stills=stills)
 
     def finish_all(self) -> None:
         """Finish every job that waits, with stills."""

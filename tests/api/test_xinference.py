@@ -74,19 +74,20 @@ def test_without_a_seed_one_is_drawn(house, waiting_call, kwargs):
     assert answer.result(20).status_code == 200
 
 
-def test_n_clips_have_following_seeds_and_come_in_order(house, waiting_call):
-    answer, ids = waiting_call(TEXT, jobs=3, json=body({"seed": 5}, n=3))
-    assert [house.store.get(job_id).request.seed for job_id in ids] == [5, 6, 7]
-    for number, job_id in reversed(list(enumerate(ids))):
-        house.finish(job_id, b"clip %d" % number)
+def test_n_clips_have_following_seeds_and_come_in_order(house, waiting_call, clip):
+    answer, [job_id] = waiting_call(TEXT, json=body({"seed": 5}, n=3))
+    request = house.store.get(job_id).request
+    assert (request.seed, request.num_outputs) == (5, 3)
+    house.finish(job_id)
     clips = [base64.b64decode(item["b64_json"]) for item in answer.result(20).json()["data"]]
-    assert clips == [b"clip 0", b"clip 1", b"clip 2"]
+    assert clips == [clip, clip + b"1", clip + b"2"]
     assert nothing_is_left(house)
+    assert list(house.artifacts.keys()) == []
 
 
-def test_one_failure_of_n_ends_the_call_and_stops_the_others(house, waiting_call):
-    answer, ids = waiting_call(TEXT, jobs=2, json=body(n=2))
-    house.store.fail(ids[1], Failure(code="out_of_memory", message="Too large."), time.time())
+def test_a_failure_ends_the_call(house, waiting_call):
+    answer, [job_id] = waiting_call(TEXT, json=body(n=2))
+    house.store.fail(job_id, Failure(code="out_of_memory", message="Too large."), time.time())
     assert refusal(answer.result(20), 500) == "Too large."
     assert nothing_is_left(house)
 
@@ -94,17 +95,18 @@ def test_one_failure_of_n_ends_the_call_and_stops_the_others(house, waiting_call
 @pytest.mark.parametrize(
     ("kwargs", "said"), [({"seed": 2**63 - 2}, "seed"), ({"num_frames": 6}, "num_frames")]
 )
-def test_n_is_all_or_nothing_when_refused(client, house, kwargs, said):
+def test_n_clips_that_cannot_be_made_are_refused(client, house, kwargs, said):
     assert said in refusal(client.post(TEXT, json=body(kwargs, n=3)))
     assert nothing_is_left(house)
 
 
-def test_n_needs_room_for_all_in_the_queue(open_house):
-    house, client = open_house(max_queue=2)
+def test_a_call_needs_room_in_the_queue(open_house):
+    house, client = open_house(max_queue=1)
+    client.post("/v1/videos", json={"prompt": "a red circle"})
     answer = client.post(TEXT, json=body(n=3))
     assert "queue is full" in refusal(answer, 429)
     assert answer.headers["retry-after"]
-    assert nothing_is_left(house)
+    assert house.store.waited_for() == []
 
 
 def test_a_url_is_on_this_server_and_the_clip_stays(client, house, waiting_call, clip):
@@ -114,6 +116,13 @@ def test_a_url_is_on_this_server_and_the_clip_stays(client, house, waiting_call,
     assert made == {"url": f"http://127.0.0.1:8000/v1/videos/{job_id}/content", "b64_json": None}
     assert client.get(made["url"]).content == clip
     assert not house.store.get(job_id).waited_for
+
+
+def test_each_of_n_clips_has_a_url(client, house, waiting_call, clip):
+    answer, [job_id] = waiting_call(TEXT, json=body({"response_format": "url"}, n=2))
+    house.finish(job_id)
+    urls = [made["url"] for made in answer.result(20).json()["data"]]
+    assert [client.get(url).content for url in urls] == [clip, clip + b"1"]
 
 
 def test_a_picture_sets_the_shape_of_the_clip_and_the_answer_says_so(house, waiting_call, png):
@@ -229,14 +238,12 @@ def test_a_client_that_leaves_cancels_all_its_clips(house, leaving_call):
 
 
 def test_progress_is_that_of_all_clips_and_stays_known_after_the_end(client, house, waiting_call):
-    answer, ids = waiting_call(TEXT, jobs=2, json=body({"request_id": "r 1"}, n=2))
-    house.start(ids[0], step=2)
+    answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "r 1"}, n=2))
+    house.start(job_id, step=1)
     seen = client.get("/v1/requests/r%201/progress").json()
     assert (seen["progress"], seen["eta_seconds"]) == (0.25, 4.0)
     assert seen["elapsed_seconds"] > 0
-    house.finish_running(ids[0])
-    assert client.get("/v1/requests/r%201/progress").json()["progress"] == 0.5
-    house.finish(ids[1])
+    house.finish_running(job_id)
     answer.result(20)
     ended = client.get("/v1/requests/r%201/progress").json()
     assert (ended["progress"], ended["eta_seconds"]) == (1.0, None)
@@ -257,13 +264,13 @@ def test_progress_of_an_unknown_request_is_404(client):
 
 @pytest.mark.parametrize("running", [False, True])
 def test_an_abort_stops_the_work_and_the_call_says_so(client, house, waiting_call, running):
-    answer, ids = waiting_call(TEXT, jobs=2, json=body({"request_id": "abort me"}, n=2))
-    token = house.start(ids[0]) if running else None
+    answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "abort me"}, n=2))
+    token = house.start(job_id) if running else None
     url = "/v1/models/tiny/requests/abort%20me/abort"
     assert client.post(url, json={"block_duration": 30}).json() == {"msg": "DONE"}
     if running:
-        assert house.store.get(ids[0]).cancel_requested
-        house.store.cancelled(ids[0], token, time.time())
+        assert house.store.get(job_id).cancel_requested
+        house.store.cancelled(job_id, token, time.time())
     assert refusal(answer.result(20), 409) == "The request has been cancelled."
     assert nothing_is_left(house)
     assert client.post(url).json() == {"msg": "NO_OP"}

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from vitascope.errors import InvalidRequest
 
@@ -18,11 +18,11 @@ MAX_ENDED = 1000
 
 @dataclass(slots=True)
 class Call:
-    """One call: the model's name, its jobs, how far it was when last looked at (0 to 1), seconds it took."""
+    """One call: the model's name, its job, how far it was when last looked at (0 to 1), seconds it took."""
 
     model: str
     begun: float
-    job_ids: list[str] = field(default_factory=list)
+    job_id: str | None = None  # until its pictures are kept
     progress: float = 0.0
     aborted: bool = False
     took_s: float | None = None  # None while it runs

@@ -14,6 +14,7 @@ from vitascope.api.loras import LORAS
 from vitascope.api.values import (
     ANYTHING,
     ATTENTION_CACHE,
+    COUNT,
     FLAG,
     INTEGER,
     NUMBER,
@@ -24,6 +25,7 @@ from vitascope.api.values import (
     choice,
     described,
 )
+from vitascope.card import MAX_OUTPUTS
 
 
 class Use(Enum):
@@ -99,7 +101,8 @@ _WISHES = {
         "all but every `interval`-th.",
     ),
 }
-_SEED = described({"anyOf": [*INTEGER.schema["anyOf"], {"type": "array", "maxItems": 1, "minItems": 1}]})
+_SEEDS = {"type": "array", "minItems": 1, "maxItems": MAX_OUTPUTS}
+_SEED = described({"anyOf": [*INTEGER.schema["anyOf"], _SEEDS]})
 _URL = {
     "type": "object",
     "required": ["image_url"],
@@ -110,10 +113,10 @@ _PICTURE = described({"anyOf": [{"type": "string"}, _URL, {"type": "array", "max
 _READ = {
     "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),
     "size": _read(SIZE, "WIDTHxHEIGHT in pixels; the model's native size if left out."),
-    "seed": _read(_SEED, "Makes a clip repeatable; drawn at random, and told, if left out."),
+    "seed": _read(_SEED, "Makes clips repeatable, the first one's; drawn at random, and told, if left out."),
     "generate_sound": _read(FLAG, "Whether the clip has sound; must be what the model does."),
-    "n": _read(INTEGER, "Clips to make; one request makes one."),
-    "num_outputs_per_prompt": _read(INTEGER, "The same as `n`."),
+    "n": _read(COUNT, "Clips to make, with the seeds s, s + 1...; one if left out."),
+    "num_outputs_per_prompt": _read(COUNT, "The same as `n`."),
     "task_type": _read(
         choice("t2v", "i2v", "flf2v"),
         "t2v, i2v or flf2v; must be what the given pictures make of the request.",

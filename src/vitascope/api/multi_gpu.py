@@ -15,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
+from vitascope.api.cancelling import cancel_job
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.errors import refusals
 from vitascope.api.intake import read_body
@@ -169,7 +170,7 @@ class MultiGpu:
         task_id = await self._task(request)
         job = (await self._find(task_id)).job
         if job.state not in TERMINAL:
-            await self._services.off_loop(self._services.store.request_cancel, job.id, time.time())
+            await self._services.off_loop(cancel_job, self._services, job.id)
             self._services.scheduling.wake()
             job = await self._settled(task_id)
             if job.state is not State.SUCCEEDED:

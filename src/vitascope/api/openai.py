@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from enum import Enum
 from typing import Annotated, Any
@@ -9,6 +10,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
+from vitascope.api.cancelling import cancel_job
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.errors import refusals
 from vitascope.api.events import stream
@@ -30,6 +32,7 @@ DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 POLLS_PER_JOB, MIN_POLL_MS, MAX_POLL_MS, UNKNOWN_POLL_MS = 20, 250, 10_000, 1000
 ORDERS: dict[str, Order] = {"asc": "asc", "desc": "desc"}
 FILE_NAMES = {"video": "{}.mp4", "thumbnail": "{}-thumbnail.webp", "spritesheet": "{}-spritesheet.jpg"}
+_INDEX = re.compile(r"\d{1,4}", re.ASCII)
 SHARED: list[str | Enum] = ["vLLM-Omni", "SGLang"]  # the other dialects of a route
 CONTENT_ANSWERS = {**file_answers("video/mp4", "image/webp", "image/jpeg"), **refusals(400, 404)}
 EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
@@ -165,14 +168,20 @@ class OpenAIVideos:
         request: Request,
         video_id: str,
         variant: Annotated[
-            str, Query(description="video (MP4), thumbnail (WebP) or spritesheet (JPEG).")
+            str,
+            Query(
+                description="video (MP4), thumbnail (WebP) or spritesheet (JPEG); N is video with index=N."
+            ),
         ] = "video",
+        index: Annotated[
+            str | None, Query(description="Which of several outputs, counted from 0; the first if left out.")
+        ] = None,
     ) -> Response:
         """Download a video or one of its stills, whole or one range of it."""
-        _check_variant(variant)
+        variant, output = _wanted(variant, index)
         job = (await self._find(video_id)).job
-        file = _finished_file(job, variant)
-        name = FILE_NAMES[variant].format(job.id)
+        file = _finished_file(job, variant, output)
+        name = FILE_NAMES[variant].format(f"{job.id}-{output}" if output else job.id)
         return await file_response(request, self._services.artifacts, file, file_name=name)
 
     async def events(
@@ -224,16 +233,27 @@ def _limit(given: str | None) -> int:
     return value
 
 
-def _check_variant(variant: str) -> None:
+def _wanted(variant: str, index: str | None) -> tuple[str, int]:
+    """Read which file of which output is meant; SGLang's clients give the output as the variant."""
+    if _INDEX.fullmatch(variant) and index in {None, variant}:
+        variant, index = "video", variant
     if variant not in FILE_NAMES:
         known = ", ".join(map(repr, FILE_NAMES))
         raise InvalidRequest(
             f"Invalid value: {variant[:40]!r}. Supported values are: {known}.", param="variant"
         )
+    if index is not None and not _INDEX.fullmatch(index):
+        raise InvalidRequest(f"Invalid 'index': {index[:20]!r}; outputs are counted from 0.", param="index")
+    return variant, int(index or 0)
 
 
-def _finished_file(job: Job, variant: str) -> StoredFile:
-    file = job.file(variant)
+def _finished_file(job: Job, variant: str, output: int = 0) -> StoredFile:
+    if output >= job.request.num_outputs:
+        raise NotFound(
+            f"There is no output {output}; this video has {job.request.num_outputs}, counted from 0.",
+            param="index",
+        )
+    file = job.file(variant, output)
     if file is not None and job.state is State.SUCCEEDED:
         return file
     if job.state is State.SUCCEEDED:  # an earlier version of the server made it
@@ -259,4 +279,4 @@ def _delete(services: Services, job_id: str) -> None:
 
 def _cancel(services: Services, job_id: str) -> None:
     find(services, job_id)
-    services.store.request_cancel(job_id, time.time())
+    cancel_job(services, job_id)

@@ -11,11 +11,12 @@ from vitascope.api.fields import FIELDS, Known, Use
 from vitascope.api.intake import Body
 from vitascope.api.pictures import RESIZE_MODES, Source, one_source
 from vitascope.api.values import INTEGER, wrong_type
-from vitascope.card import ModelCard, Wish
+from vitascope.card import MAX_OUTPUTS, ModelCard, Wish
 from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
 LAST_FRAME_FIELDS = ("last_frame_reference", "last_input_reference")
+COUNT_FIELDS = ("n", "num_outputs_per_prompt")
 BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
 
 
@@ -89,11 +90,16 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
     warnings += _drop_second_guidance(wishes, card)
     first = one_source(FIRST_FRAME_FIELDS, values, body.files)
     last = one_source(LAST_FRAME_FIELDS, values, body.files)
-    _check_count(values)
+    num_outputs = _num_outputs(values)
     _check_sound(values, card)
     _check_task_type(values, first, last)
     return Reading(
-        wish=Wish(**wishes, seed=_seed(values), loras=_loras(values)),
+        wish=Wish(
+            **wishes,
+            num_outputs=num_outputs,
+            seed=_seed(values, num_outputs or 1),
+            loras=_loras(values),
+        ),
         first_frame=first,
         last_frame=last,
         resize_mode=_resize_mode(values),
@@ -167,23 +173,36 @@ def _drop_second_guidance(wishes: dict[str, Any], card: ModelCard) -> list[str]:
     return [f"{name} has no effect here: {card.name} has one transformer." for name in idle]
 
 
-def _seed(values: dict[str, Any]) -> int | None:
-    seed = values.get("seed")
-    if isinstance(seed, list):
-        if len(seed) != 1:
-            raise InvalidRequest(f"seed lists {len(seed)} values; one request makes one clip.", param="seed")
-        seed = seed[0]
-    return None if seed is None else int(INTEGER.read("seed", seed))
+def _seed(values: dict[str, Any], num_outputs: int) -> int | None:
+    """Read the first clip's seed; a list must hold every clip's, which follow one another."""
+    given = values.get("seed")
+    if given is None:
+        return None
+    if not isinstance(given, list):
+        return int(INTEGER.read("seed", given))
+    seeds = [int(INTEGER.read("seed", seed)) for seed in given]
+    if not seeds or seeds != list(range(seeds[0], seeds[0] + num_outputs)):
+        raise InvalidRequest(
+            f"seed lists {len(seeds)} values for {num_outputs} clips; give the first clip's seed alone, "
+            "from which the others count on.",
+            param="seed",
+        )
+    return seeds[0]
 
 
 def _loras(values: dict[str, Any]) -> tuple[tuple[str, float], ...] | None:
     return FIELDS["lora"].kind.read("lora", values["lora"]) if "lora" in values else None
 
 
-def _check_count(values: dict[str, Any]) -> None:
-    for name in ("n", "num_outputs_per_prompt"):
-        if name in values and INTEGER.read(name, values[name]) != 1:
-            raise InvalidRequest(f"{name} must be 1; send one request for each clip.", param=name)
+def _num_outputs(values: dict[str, Any]) -> int | None:
+    """Read the number of clips, which has two names."""
+    counts = {name: int(INTEGER.read(name, values[name])) for name in COUNT_FIELDS if name in values}
+    for name, count in counts.items():
+        if not 1 <= count <= MAX_OUTPUTS:
+            raise InvalidRequest(f"{name} is {count}; it must be from 1 to {MAX_OUTPUTS}.", param=name)
+    if len(set(counts.values())) > 1:
+        raise InvalidRequest("n contradicts num_outputs_per_prompt; give one of them.", param="n")
+    return next(iter(counts.values()), None)
 
 
 def _check_task_type(values: dict[str, Any], first: Source | None, last: Source | None) -> None:

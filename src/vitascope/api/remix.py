@@ -60,7 +60,7 @@ async def submit_remix(
     """
     copied = {name: getattr(original.request, name) for name in _COPIED}
     request = resolve(Wish(**{**copied, "prompt": prompt}), card)
-    await services.off_loop(check_room, services, 1)
+    await services.off_loop(check_room, services)
     job = Job(
         id=new_id(),
         request=request,

@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
-from vitascope.card import MAX_SEED, ModelCard, cache_warnings, prompt_warnings, resolve
+from vitascope.card import ModelCard, cache_warnings, prompt_warnings, resolve
 from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull, Unavailable
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
@@ -34,31 +32,20 @@ async def submit(
         QueueFull: as many jobs wait as the operator allows.
 
     """
-    request = await _accept(services, reading, card, count=1)
+    request = await _accept(services, reading, card)
     queued = replace(_queued(request, reading, card), idempotency=idempotency)
     job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
     return job
 
 
-async def submit_waited_for(
-    services: Services, reading: Reading, card: ModelCard, *, count: int = 1
-) -> list[Job]:
-    """Submit `count` jobs for a caller who waits, with the seeds s, s + 1...: all of them or none.
-
-    Raises what `submit` raises.
-    """
-    request = await _accept(services, reading, card, count)
-    if request.seed > MAX_SEED - (count - 1):
-        raise InvalidRequest(
-            f"seed is {request.seed}; {count} clips take the seeds from there on, none above {MAX_SEED}.",
-            param="seed",
-        )
-    seeded = [replace(request, seed=request.seed + i) for i in range(count)]
-    jobs = [replace(_queued(each, reading, card), waited_for=True) for each in seeded]
-    jobs = await services.off_loop(_submit_all, services, jobs)
+async def submit_waited_for(services: Services, reading: Reading, card: ModelCard) -> Job:
+    """Submit a job for a caller who waits. Raises what `submit` raises."""
+    request = await _accept(services, reading, card)
+    queued = replace(_queued(request, reading, card), waited_for=True)
+    job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
-    return jobs
+    return job
 
 
 def served(services: Services) -> list[ModelCard]:
@@ -84,9 +71,9 @@ def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
         raise
 
 
-async def _accept(services: Services, reading: Reading, card: ModelCard, count: int) -> GenerationRequest:
+async def _accept(services: Services, reading: Reading, card: ModelCard) -> GenerationRequest:
     request = _resolve(reading, card)
-    await services.off_loop(check_room, services, count)
+    await services.off_loop(check_room, services)
     if reading.first_frame is None:
         return request
     reading = replace(
@@ -112,21 +99,11 @@ def _queued(request: GenerationRequest, reading: Reading, card: ModelCard) -> Jo
     return Job(id=new_id(), request=request, created_at=time.time(), warnings=warnings)
 
 
-def _submit_all(services: Services, jobs: Sequence[Job]) -> list[Job]:
-    submitted = []
-    with ExitStack() as undo:
-        for job in jobs:
-            submitted.append(services.store.submit(job))
-            undo.callback(services.store.delete, job.id, time.time())
-        undo.pop_all()
-    return submitted
-
-
-def check_room(services: Services, count: int) -> None:
+def check_room(services: Services) -> None:
     """Refuse what would make the line too long; blocking. Raises `QueueFull`."""
     # Creates that arrive together may pass it together; the limit keeps a line short, not exact.
     limit = services.settings.max_queue
-    if services.store.num_waiting() + count > limit:
+    if services.store.num_waiting() >= limit:
         raise QueueFull(f"The queue is full (limit {limit}); try again later.")
 
 

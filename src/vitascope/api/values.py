@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from vitascope.api.intake import parse_object
+from vitascope.card import MAX_OUTPUTS
 from vitascope.errors import InvalidRequest, InvalidType
 from vitascope.request import AttentionCache
 
@@ -121,6 +122,9 @@ TEXT = Kind(_text, {"type": "string"})
 _SPELLED_INTEGER = {"type": "string", "pattern": f"^{_INTEGER.pattern}$".replace(r"\d", "[0-9]")}
 _SPELLED_NUMBER = {"type": "string", "pattern": f"^{_NUMBER.pattern}$".replace(r"\d", "[0-9]")}
 INTEGER = Kind(_integer, {"anyOf": [{"type": "integer"}, _SPELLED_INTEGER]})
+COUNT = Kind(
+    _integer, {"anyOf": [{"type": "integer", "minimum": 1, "maximum": MAX_OUTPUTS}, {"type": "string"}]}
+)
 NUMBER = Kind(_number, {"anyOf": [{"type": "number"}, _SPELLED_NUMBER]})
 FLAG = Kind(_flag, {"anyOf": [{"type": "boolean"}, {"type": "string", "enum": list(_FLAGS)}]})
 OBJECT = Kind(_object, {"anyOf": [{"type": "object"}, {"type": "string"}]})

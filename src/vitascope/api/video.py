@@ -38,6 +38,7 @@ _EXAMPLE: JsonDict = {
     "fps": 8.0,
     "num_frames": 17,
     "seed": 1,
+    "seeds": [1],
     "inference_time_s": None,
     "stage_durations": {},
     "peak_memory_mb": None,
@@ -77,11 +78,14 @@ class Video(BaseModel):
     error: VideoError | None
     fps: float
     num_frames: int
-    seed: int = Field(description="The seed that is used, given or drawn.")
+    seed: int = Field(
+        description="The seed that is used, given or drawn; of several outputs the first one's."
+    )
+    seeds: list[int] = Field(description="Every output's seed, in order; each makes the same clip alone.")
     inference_time_s: float | None = Field(description="Device seconds of this job, its wait not counted.")
     stage_durations: dict[str, float] = Field(description="Device seconds by stage.")
     peak_memory_mb: float | None
-    num_outputs: int = 1
+    num_outputs: int = Field(description="Clips of this job; `index` of the content's URL chooses one.")
     queue_position: int | None = Field(description="Jobs that run before this one; null once it runs.")
     eta_s: float | None = Field(description="Seconds until it is done, its wait included; null if unknown.")
     warnings: list[str]
@@ -144,6 +148,8 @@ def video_of(job: Job, *, queue_position: int | None = None, eta_s: float | None
         fps=request.fps,
         num_frames=request.num_frames,
         seed=request.seed,
+        seeds=[request.output(i).seed for i in range(request.num_outputs)],
+        num_outputs=request.num_outputs,
         inference_time_s=None if stats is None else round(sum(stats.stage_s.values()), 3),
         stage_durations={} if stats is None else {k: round(v, 3) for k, v in stats.stage_s.items()},
         peak_memory_mb=None if stats is None else round(stats.peak_memory_bytes / 2**20, 1),

@@ -6,7 +6,6 @@ Its form fields are in `fields.py`, its storage variables in `config.py`.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -22,6 +21,7 @@ from vitascope.api.services import Services
 from vitascope.api.submission import served, submit_waited_for
 from vitascope.api.video import video_of
 from vitascope.api.waiting import Waiting
+from vitascope.errors import InvalidRequest
 from vitascope.jobs.job import Job
 
 SYNC_HEADERS = {
@@ -68,14 +68,22 @@ class VllmOmni:
         refuse_key(request)
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
         card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
-        jobs = await submit_waited_for(services, read_wish(body, card), card)
-        return Waiting(services, jobs, self._clip)
+        reading = read_wish(body, card)
+        _check_count(reading.wish.num_outputs)
+        job = await submit_waited_for(services, reading, card)
+        return Waiting(services, job, self._clip)
 
-    async def _clip(self, jobs: Sequence[Job]) -> Response:
-        [job] = jobs
+    async def _clip(self, job: Job) -> Response:
         file = job.file("video")
         assert file is not None, "a job succeeds with its video"
         return await whole_file(self._services.artifacts, file, _headers(job))
+
+
+def _check_count(num_outputs: int | None) -> None:
+    if num_outputs not in {None, 1}:
+        raise InvalidRequest(
+            f"{num_outputs} clips do not go into one answer; create them with POST /v1/videos.", param="n"
+        )
 
 
 def _headers(job: Job) -> dict[str, str]:

@@ -1,13 +1,15 @@
-"""Calls that wait for their jobs: durable jobs like any other, but they end when their caller leaves.
+"""Calls that wait for their job: a durable one like any other, but it ends when its caller leaves.
 
-Once the answer was sent, or could not be, nothing of them is left but what the answer chose to keep.
+Once the answer was sent, or could not be, nothing of it is left but what the answer chose to keep.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import NoReturn
 
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
@@ -17,7 +19,7 @@ from vitascope.api.services import Services
 from vitascope.errors import Cancelled, NotFound, Unavailable, of_code
 from vitascope.jobs.job import Job, State
 
-Answer = Callable[[Sequence[Job]], Awaitable[Response]]
+Answer = Callable[[Job], Awaitable[Response]]
 
 
 def _nothing() -> None:
@@ -25,17 +27,17 @@ def _nothing() -> None:
 
 
 class Waiting(Response):
-    """Waits until all jobs have succeeded, then sends what `answer` makes of them.
+    """Waits until a job has succeeded, then sends what `answer` makes of it.
 
-    Raises the first failure of a job instead. A cancelled job raises `cancelled`. However it ends, jobs that
-    are still waited for are cancelled and deleted, and `on_end` is called, twice perhaps; both come before
-    the last bytes are sent, so that who has the whole answer finds nothing behind it.
+    Raises the job's failure instead. A cancelled job raises `cancelled`. However it ends, a job that is still
+    waited for is cancelled and deleted, and `on_end` is called, twice perhaps; both come before the last
+    bytes are sent, so that who has the whole answer finds nothing behind it.
     """
 
     def __init__(
         self,
         services: Services,
-        jobs: Sequence[Job],
+        job: Job,
         answer: Answer,
         *,
         cancelled: type[Cancelled] = Cancelled,
@@ -43,7 +45,7 @@ class Waiting(Response):
     ) -> None:
         super().__init__()
         self._services = services
-        self._ids = [job.id for job in jobs]
+        self._id = job.id
         self._answer = answer
         self._cancelled = cancelled
         self._on_end = on_end
@@ -51,46 +53,42 @@ class Waiting(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
         try:
-            response = await self._answer(await self._all_done(receive))
+            response = await self._answer(await self._done_or_left(receive))
             await response(scope, receive, _before_the_end(send, self._release))
         finally:
             await self._release()
 
     async def _release(self) -> None:
         try:
-            await self._services.off_loop(let_go, self._services, self._ids)
+            await self._services.off_loop(let_go, self._services, self._id)
         finally:
             self._services.scheduling.wake()
             self._on_end()
 
-    async def _all_done(self, receive: Receive) -> list[Job]:
-        waits = [asyncio.create_task(self._done(job_id)) for job_id in self._ids]
-        leaving = asyncio.create_task(_left(receive))
+    async def _done_or_left(self, receive: Receive) -> Job:
+        done, leaving = asyncio.create_task(self._done()), asyncio.create_task(_left(receive))
         try:
-            while running := [wait for wait in waits if not wait.done()]:
-                ended, _ = await asyncio.wait([leaving, *running], return_when=asyncio.FIRST_COMPLETED)
-                for task in ended:
-                    task.result()
-            return [wait.result() for wait in waits]
+            await asyncio.wait([done, leaving], return_when=asyncio.FIRST_COMPLETED)
+            return done.result() if done.done() else leaving.result()
         finally:
-            for task in (leaving, *waits):
-                task.cancel()
-            await asyncio.gather(leaving, *waits, return_exceptions=True)
+            done.cancel()
+            leaving.cancel()
+            await asyncio.gather(done, leaving, return_exceptions=True)
 
-    async def _done(self, job_id: str) -> Job:
+    async def _done(self) -> Job:
         changes = self._services.changes
         while True:
-            version = changes.version(job_id)
-            job = await self._services.off_loop(self._read, job_id)
+            version = changes.version(self._id)
+            job = await self._services.off_loop(self._read)
             if job.state is State.SUCCEEDED:
                 return job
             if self._services.stopping.is_set():
                 raise Unavailable("The server is stopping; send the request again in a moment.")
-            await changes.wait(job_id, version)
+            await changes.wait(self._id, version)
 
-    def _read(self, job_id: str) -> Job:
+    def _read(self) -> Job:
         try:
-            job = self._services.store.get(job_id)
+            job = self._services.store.get(self._id)
         except NotFound:
             raise self._cancelled("The video was deleted while it was waited for.") from None
         if job.failure is not None:
@@ -100,15 +98,12 @@ class Waiting(Response):
         return job
 
 
-def let_go(services: Services, job_ids: Sequence[str]) -> None:
-    """Cancel and delete those of the jobs that are still waited for, with their files; blocking."""
-    for job_id in job_ids:
-        try:
-            if services.store.get(job_id).waited_for:
-                for file in services.store.delete(job_id, time.time()).files:
-                    services.artifacts.delete(file.key)
-        except NotFound:
-            continue  # somebody else deleted it
+def let_go(services: Services, job_id: str) -> None:
+    """Cancel and delete a job, with its files, if it is still waited for; blocking."""
+    with suppress(NotFound):  # somebody else deleted it
+        if services.store.get(job_id).waited_for:
+            for file in services.store.delete(job_id, time.time()).files:
+                services.artifacts.delete(file.key)
 
 
 def _before_the_end(send: Send, act: Callable[[], Awaitable[None]]) -> Send:
@@ -126,7 +121,7 @@ def _before_the_end(send: Send, act: Callable[[], Awaitable[None]]) -> Send:
     return delayed
 
 
-async def _left(receive: Receive) -> None:
+async def _left(receive: Receive) -> NoReturn:
     while (await receive())["type"] != "http.disconnect":
         pass
     raise ClientDisconnect

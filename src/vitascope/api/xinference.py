@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, suppress
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request
@@ -18,13 +18,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from vitascope.api.base64_json import base64_json
 from vitascope.api.calls import Call, Calls
+from vitascope.api.cancelling import cancel_job
 from vitascope.api.errors import refusals
 from vitascope.api.intake import read_body
 from vitascope.api.request_schema import PROMPT, SOURCES, create_properties, request_body
 from vitascope.api.services import Services
 from vitascope.api.submission import submit_waited_for
 from vitascope.api.values import INTEGER, OBJECT
-from vitascope.api.views import View, find
+from vitascope.api.views import find
 from vitascope.api.waiting import Waiting
 from vitascope.api.xinference_body import named_card, read_order
 from vitascope.errors import Aborted, ModelNotFound, NotFound, UnknownField
@@ -175,21 +176,23 @@ class Xinference:
         base = str(request.base_url) if order.by_url else None
         with ExitStack() as until_answered:
             call = until_answered.enter_context(self._calls.running(order.request_id, order.card.name))
-            jobs = await submit_waited_for(services, order.reading, order.card, count=order.count)
-            call.job_ids = [job.id for job in jobs]
+            job = await submit_waited_for(services, order.reading, order.card)
+            call.job_id = job.id
             if call.aborted:  # while its pictures were kept
                 await self._stop(call)
 
-            async def answer(done: Sequence[Job]) -> Response:
+            async def answer(done: Job) -> Response:
                 call.progress = 1.0
                 return await (self._urls(done, base) if base else self._base64(done))
 
             on_end = until_answered.pop_all().close
-            return Waiting(services, jobs, answer, cancelled=Aborted, on_end=on_end)
+            return Waiting(services, job, answer, cancelled=Aborted, on_end=on_end)
 
     async def _stop(self, call: Call) -> None:
         call.aborted = True
-        await self._services.off_loop(_cancel, self._services, call.job_ids)
+        if call.job_id is not None:
+            with suppress(NotFound):
+                await self._services.off_loop(cancel_job, self._services, call.job_id)
         self._services.scheduling.wake()
 
     async def _check_abort(self, request: Request) -> None:
@@ -205,55 +208,46 @@ class Xinference:
         except ModelNotFound:
             return False
 
-    async def _urls(self, jobs: Sequence[Job], base: str) -> Response:
-        for job in jobs:
-            await self._services.off_loop(self._services.store.keep, job.id, time.time())
-        clips = [{"url": f"{base}v1/videos/{job.id}/content", "b64_json": None} for job in jobs]
-        return JSONResponse({"created": int(time.time()), "data": clips, **_warnings(jobs)})
+    async def _urls(self, job: Job, base: str) -> Response:
+        await self._services.off_loop(self._services.store.keep, job.id, time.time())
+        content = f"{base}v1/videos/{job.id}/content"
+        urls = [
+            f"{content}?index={output}" if output else content for output in range(job.request.num_outputs)
+        ]
+        clips = [{"url": url, "b64_json": None} for url in urls]
+        return JSONResponse({"created": int(time.time()), "data": clips, **_warnings(job)})
 
-    async def _base64(self, jobs: Sequence[Job]) -> Response:
-        return await base64_json(self._services.artifacts, list(_parts(jobs)))
+    async def _base64(self, job: Job) -> Response:
+        return await base64_json(self._services.artifacts, list(_parts(job)))
 
 
-def _parts(jobs: Sequence[Job]) -> Iterator[bytes | StoredFile]:
+def _parts(job: Job) -> Iterator[bytes | StoredFile]:
     """Write the answer with each file where its base64 goes."""
     yield b'{"created":%d,"data":[' % int(time.time())
-    for i, job in enumerate(jobs):
-        file = job.file("video")
-        assert file is not None, "a job succeeds with its video"
-        yield b'%s{"url":null,"b64_json":"' % (b"," if i else b"")
+    for output in range(job.request.num_outputs):
+        file = job.file("video", output)
+        assert file is not None, "a job succeeds with all of its videos"
+        yield b'%s{"url":null,"b64_json":"' % (b"," if output else b"")
         yield file
         yield b'"}'
-    rest = "".join(f",{json.dumps(key)}:{json.dumps(value)}" for key, value in _warnings(jobs).items())
+    rest = "".join(f",{json.dumps(key)}:{json.dumps(value)}" for key, value in _warnings(job).items())
     yield b"]" + rest.encode() + b"}"
 
 
-def _warnings(jobs: Sequence[Job]) -> dict[str, list[str]]:
-    warnings = list(dict.fromkeys(warning for job in jobs for warning in job.warnings))
-    return {"warnings": warnings} if warnings else {}
+def _warnings(job: Job) -> dict[str, list[str]]:
+    return {"warnings": list(job.warnings)} if job.warnings else {}
 
 
 def _look(services: Services, call: Call) -> float | None:
     """Note how far a call is; return the seconds until its last clip is done, or None. Blocking."""
-    views: list[View] = []
-    for job_id in call.job_ids:
-        try:
-            views.append(find(services, job_id))
-        except NotFound:  # it ended just now, or somebody deletes it
-            return None
-    if not views:
+    if call.job_id is None:
         return None
-    call.progress = max(call.progress, sum(view.job.tally.percent for view in views) / len(views) / 100)
-    etas = [0.0 if view.job.finished_at is not None else view.eta_s for view in views]
-    return None if None in etas else max(eta for eta in etas if eta is not None)
-
-
-def _cancel(services: Services, job_ids: Sequence[str]) -> None:
-    for job_id in job_ids:
-        try:
-            services.store.request_cancel(job_id, time.time())
-        except NotFound:
-            continue
+    try:
+        view = find(services, call.job_id)
+    except NotFound:  # it ended just now, or somebody deletes it
+        return None
+    call.progress = max(call.progress, view.job.tally.percent / 100)
+    return 0.0 if view.job.finished_at is not None else view.eta_s
 
 
 _ABORT_BODY = request_body(
@@ -275,10 +269,6 @@ def _body_of(pictures: Mapping[str, str]) -> dict[str, Any]:
     properties["prompt"] = {
         "anyOf": [properties["prompt"], {"type": "array", "items": {"type": "string"}, "maxItems": 1}],
         "description": properties["prompt"]["description"],
-    }
-    properties["n"] = {
-        **INTEGER.schema,
-        "description": "Clips to make, at most 10, with the seeds s, s + 1...",
     }
     properties["kwargs"] = {
         **OBJECT.schema,

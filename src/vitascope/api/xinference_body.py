@@ -1,4 +1,4 @@
-"""Bodies of Xinference's video calls, understood: `kwargs` opened, `n` counted, pictures measured."""
+"""Bodies of Xinference's video calls, understood: `kwargs` opened, pictures measured."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import InvalidRequest, ModelNotFound, UnknownModel
 
-MAX_COUNT = 10
 MAX_REQUEST_ID_CHARS = 200
 FORMATS = ("b64_json", "url")
 BAG = "extra_params"  # `kwargs` is opened as this one is
@@ -27,11 +26,10 @@ _AREA = re.compile(r"\s*(\d{1,5})\s*\*\s*(\d{1,5})\s*", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order:
-    """What a call asks for: clips of one model with following seeds, as base64 or as URLs."""
+    """What a call asks for: clips of one model, as base64 or as URLs."""
 
     reading: Reading
     card: ModelCard
-    count: int
     by_url: bool
     request_id: str | None
 
@@ -55,7 +53,6 @@ def read_order(services: Services, body: Body, pictures: Mapping[str, str]) -> O
     fields = {name: value for name, value in body.fields.items() if value is not None}
     kwargs = dict(OBJECT.read("kwargs", fields.pop("kwargs", {})))
     card = named_card(services, fields.get("model"))
-    count = _count(fields.pop("n", 1))
     by_url = _by_url(kwargs.pop("response_format", None))
     request_id = _request_id(kwargs.pop("request_id", None))
     max_area = _max_area(kwargs.pop("max_area", None)) if pictures else None
@@ -69,14 +66,7 @@ def read_order(services: Services, body: Body, pictures: Mapping[str, str]) -> O
     reading = read_wish(Body({**fields, **fitted, BAG: kwargs}, _renamed(files, pictures)), card)
     reading = _blaming(reading, pictures, "max_area" if max_area else None)
     reading = replace(reading, warnings=(*reading.warnings, *warnings))
-    return Order(reading=reading, card=card, count=count, by_url=by_url, request_id=request_id)
-
-
-def _count(given: Any) -> int:
-    count = int(INTEGER.read("n", given))
-    if not 1 <= count <= MAX_COUNT:
-        raise InvalidRequest(f"n is {count}; it must be from 1 to {MAX_COUNT}.", param="n")
-    return count
+    return Order(reading=reading, card=card, by_url=by_url, request_id=request_id)
 
 
 def _by_url(given: Any) -> bool:
