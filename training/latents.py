@@ -18,7 +18,7 @@ import torch
 from diffusers import AutoencoderKLWan
 from torch import Tensor
 
-from training.clips import Scene, pair, render, single
+from training.clips import DIRECTIONS, Scene, pair, render, single
 from training.vae_parallel import encode_moments
 
 BUCKETS = {
@@ -77,6 +77,14 @@ def encode_shard(
             "conditions": values}  # fmt: skip
 
 
+def pool_of(scene: Scene) -> str:
+    """Name the pool of a scene, so that training can draw the hard ones more often."""
+    motion = scene.things[0].motion
+    if len(scene.things) == 2:
+        return "pair"
+    return "move" if motion in DIRECTIONS else "rotate" if motion == "rotate" else "other"
+
+
 def condition_kind(index: int) -> int:
     """Which condition is stored for a scene: 0 none, 1 the first frame, 2 the first and the last."""
     return (0, 1, 0, 2)[(index // 4) % 4]
@@ -96,9 +104,7 @@ class Latents:
         self.latents: list[Tensor] = []
         self.conditions: list[Tensor | None] = []
         self.keys: list[tuple[int, int]] = []
-        self.pairs: list[int] = []
-        self.singles: list[int] = []
-        self.conditioned: list[int] = []
+        self.pools: dict[str, list[int]] = {}
 
     def _normalised(self, array: np.ndarray) -> Tensor:
         shape = (1, -1, 1, 1, 1)
@@ -118,9 +124,7 @@ class Latents:
                     self.keys.append((seed, index))
                     self.latents.append(latent)
                     self.conditions.append(next(conditions) if condition_kind(index) else None)
-                    (self.pairs if index % 4 == 3 else self.singles).append(position)
-                    if condition_kind(index):
-                        self.conditioned.append(position)
+                    self.pools.setdefault(pool_of(scene_at(seed, index)), []).append(position)
         return len(self.keys)
 
 

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,12 +24,13 @@ from training.latents import BUCKETS, Latents, condition_kind, scene_at, statist
 from training.optim import Muon, learning_rate_factor
 from training.parallel import add_arguments, average_gradients_, join
 from training.text_encoder import ROLES
-from training.transformer_forward import Text, velocity
+from training.transformer_forward import Text, run_block, velocity
 
 SHIFT = 7.0
 FINE_SHIFT = 3.0
 CHANNELS = 16
 HELD_BACK = 64
+TEXT_MULTIPLE = 48
 CONFIG = {
     "patch_size": [1, 2, 2],
     "num_attention_heads": 4,
@@ -48,7 +50,7 @@ CONFIG = {
 class Stage:
     """What a moment of the training draws, by the share of all steps that is done."""
 
-    pairs: float
+    pools: dict[str, float]
     conditioned: float
     most_pads: int
     other_buckets: float
@@ -60,13 +62,15 @@ def stage(done: float) -> Stage:
 
     Colours and directions are decided at the highest noise and learnt first; outlines need the middle.
     """
-    if done < 0.08:
-        return Stage(pairs=0.0, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
-    if done < 0.2:
-        return Stage(pairs=0.1, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
-    if done < 0.5:
-        return Stage(pairs=0.25, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
-    return Stage(pairs=0.25, conditioned=0.38, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT)
+    one = {"move": 0.7, "rotate": 0.1, "other": 0.2}
+    if done < 0.03:
+        return Stage(one, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
+    if done < 0.07:
+        return Stage(one | {"pair": 0.1}, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
+    everything = {"move": 0.38, "rotate": 0.12, "other": 0.22, "pair": 0.28}
+    if done < 0.16:
+        return Stage(everything, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
+    return Stage(everything, conditioned=0.36, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT)
 
 
 def build_transformer(seed: int) -> WanTransformer3DModel:
@@ -115,13 +119,16 @@ class Captioner:
     def encode(
         self, captions: list[str], pads: list[int], unknown: np.random.Generator | None = None
     ) -> Text:
-        """States of all captions, and one padding token that stands for `pads` of them."""
+        """States of all captions, and one padding token that stands for `pads` of them.
+
+        Rows are filled up to few lengths, with tokens that count for nothing: each length is compiled once.
+        """
         rows = self.tokenizer(captions).input_ids
         if unknown is not None:
             for row in rows:
                 if unknown.random() < 0.05:
                     row.insert(int(unknown.integers(ROLES, len(row))), 2)
-        length = max(map(len, rows))
+        length = -(-max(len(row) + 1 for row in rows) // TEXT_MULTIPLE) * TEXT_MULTIPLE - 1
         ids = torch.zeros(len(rows), length + 1, dtype=torch.long)
         count = torch.full((len(rows), length + 1), -1e4)
         for i, row in enumerate(rows):
@@ -155,9 +162,11 @@ class Batch:
 def draw(rng: np.random.Generator, data: Latents, captioner: Captioner, size: int, plan: Stage) -> Batch:
     """Draw a batch of `size` clips; some with a condition, one caption in ten dropped."""
     latents, conditions, captions, pads = [], [], [], []
+    names = list(plan.pools)
+    shares = np.asarray(list(plan.pools.values())) / sum(plan.pools.values())
     for _ in range(size):
         with_condition = rng.random() < plan.conditioned
-        pool = data.pairs if rng.random() < plan.pairs else data.singles
+        pool = data.pools[names[int(rng.choice(len(names), p=shares))]]
         position = pool[int(rng.integers(len(pool)))]
         while data.keys[position][1] < HELD_BACK or (with_condition and data.conditions[position] is None):
             position = pool[int(rng.integers(len(pool)))]
@@ -178,12 +187,19 @@ def shifted(uniform: Tensor, shift: float) -> Tensor:
     return shift * uniform / (1 + (shift - 1) * uniform)
 
 
-def flow_loss(net: WanTransformer3DModel, batch: Batch, sigma: Tensor, noise: Tensor) -> Tensor:
+def flow_loss(
+    net: WanTransformer3DModel,
+    batch: Batch,
+    sigma: Tensor,
+    noise: Tensor,
+    block_runner: Callable[..., Tensor] = run_block,
+) -> Tensor:
     """Mean square error of the velocity, one value a clip."""
     level = sigma.view(-1, 1, 1, 1, 1)
     noisy = (1 - level) * batch.latents + level * noise
     with torch.autocast(noisy.device.type, torch.bfloat16):
-        predicted = velocity(net, torch.cat((noisy, batch.condition), 1), sigma * 1000, batch.text)
+        channels = torch.cat((noisy, batch.condition), 1)
+        predicted = velocity(net, channels, sigma * 1000, batch.text, block_runner)
     return (predicted - (noise - batch.latents)).square().mean((1, 2, 3, 4))
 
 
@@ -224,6 +240,7 @@ class Training:
         self.net.rope.freqs_sin = self.net.rope.freqs_sin.float()
         self.muon, self.adam = optimisers(self.net, args)
         self.trained = [p for p in self.net.parameters() if p.requires_grad]
+        self.block_runner = torch.compile(run_block, dynamic=False) if args.compile else run_block
         self.average = {n: p.detach().clone() for n, p in self.net.named_parameters()}
         self.step, self.spent = 0, 0.0
 
@@ -252,7 +269,7 @@ class Training:
         for optimiser, rate in ((self.muon, args.muon_rate), (self.adam, args.adam_rate)):
             for group in optimiser.param_groups:
                 group["lr"] = rate * factor
-        loss = flow_loss(self.net, batch, sigma, noise).mean()
+        loss = flow_loss(self.net, batch, sigma, noise, self.block_runner).mean()
         self.net.zero_grad(set_to_none=True)
         loss.backward()
         average_gradients_(self.trained, args.world)
@@ -344,6 +361,7 @@ def main() -> None:
     parser.add_argument("--save-seconds", type=float, default=240)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--compile", action="store_true", help="fuse the blocks' small operations; wants g++")
     add_arguments(parser)
     train(parser.parse_args())
 

@@ -6,6 +6,7 @@ precision, and one padding token whose logit carries log(n) in place of n paddin
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -50,13 +51,14 @@ def _attend(
     return layer.to_out[0]((weights @ v).transpose(1, 2).flatten(2))
 
 
-def _block(
+def run_block(
     block: WanTransformerBlock,
     x: Tensor,
     context: tuple[Tensor, Tensor],
     time: Tensor,
     rotary: tuple[Tensor, Tensor],
 ) -> Tensor:
+    """One block on tokens (B, N, D): `context` is text (B, L, D) and its logits' bias; `time` (B, 6, D)."""
     dim, (text, bias) = x.shape[-1:], context
     kind = text.dtype
     shift, scale, gate, shift2, scale2, gate2 = (
@@ -76,8 +78,17 @@ def _rotary(net: WanTransformer3DModel, latents: Tensor, kind: torch.dtype) -> t
     return cos[..., 0::2].transpose(1, 2).to(kind), sin[..., 1::2].transpose(1, 2).to(kind)
 
 
-def velocity(net: WanTransformer3DModel, latents: Tensor, timestep: Tensor, text: Text) -> Tensor:
-    """Predicted velocity (B, C, T, H, W) for `latents` with condition channels (B, C + 4 + C, T, H, W)."""
+def velocity(
+    net: WanTransformer3DModel,
+    latents: Tensor,
+    timestep: Tensor,
+    text: Text,
+    block_runner: Callable[..., Tensor] = run_block,
+) -> Tensor:
+    """Predicted velocity (B, C, T, H, W) for `latents` with condition channels (B, C + 4 + C, T, H, W).
+
+    `block_runner` may be a compiled `run_block`: all blocks share its code, so it is compiled once a shape.
+    """
     b, _, t, h, w = latents.shape
     pt, ph, pw = net.config.patch_size
     embedder = net.condition_embedder
@@ -89,7 +100,7 @@ def velocity(net: WanTransformer3DModel, latents: Tensor, timestep: Tensor, text
     bias = text.log_count[:, None, None, :].to(kind)
     rotary = _rotary(net, latents, kind)
     for block in net.blocks:
-        x = _block(block, x, (context, bias), time, rotary)
+        x = block_runner(block, x, (context, bias), time, rotary)
     shift, scale = (net.scale_shift_table + embedding.float().unsqueeze(1)).chunk(2, dim=1)
     x = net.proj_out(F.layer_norm(x.float(), x.shape[-1:]) * (1 + scale) + shift)
     x = x.view(b, t // pt, h // ph, w // pw, pt, ph, pw, -1)

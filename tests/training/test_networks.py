@@ -1,5 +1,6 @@
 import argparse
 import copy
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,12 +8,15 @@ import torch
 from diffusers import AutoencoderKLWan
 from training.export import without_condition
 from training.optim import Muon, orthogonalise
-from training.transformer import Batch, Training, build_transformer, condition_mask
-from training.transformer_forward import Text, velocity
-from training.vae import CONFIG, draw_batch, loss_terms, optimisers, total
+from training.transformer import Batch, Captioner, Training, build_transformer, condition_mask
+from training.transformer_forward import Text, run_block, velocity
+from training.vae import CONFIG, draw_batch, local_sharpness, loss_terms, optimisers, total
 from training.vae_parallel import decode, encode_moments
 
 from training import transformer
+
+
+BUNDLED = Path(__file__).parents[2] / "src/vitascope/bundled/vitascope-tiny"
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +63,37 @@ def test_the_training_forward_equals_the_shipped_one_with_all_its_padding():
         assert torch.allclose(velocity(net, latents, time, given), reference, atol=2e-4)
 
 
+def test_every_block_goes_through_the_given_runner():
+    net, given, seen = moved(build_transformer(0)), text(1, 1), []
+
+    def runner(block, *rest):
+        seen.append(block)
+        return run_block(block, *rest)
+
+    latents, time = torch.randn(1, 36, 3, 8, 8), torch.tensor([500.0])
+    with torch.no_grad():
+        plain = velocity(net, latents, time, given)
+        assert torch.equal(velocity(net, latents, time, given, runner), plain)
+    assert seen == list(net.blocks)
+
+
+def test_a_caption_means_the_same_beside_a_longer_one(monkeypatch):
+    captioner, net = Captioner(BUNDLED, "cpu"), moved(build_transformer(0))
+    captions = [
+        "a red ring on white",
+        "a small green star drifts slowly up to the left of a blue square on pink",
+    ]
+    latents, time = torch.randn(1, 36, 1, 4, 4), torch.tensor([900.0])
+    made = []
+    for multiple, row in ((1, captions[:1]), (64, captions)):
+        monkeypatch.setattr(transformer, "TEXT_MULTIPLE", multiple)
+        given = captioner.encode(row, [3] * len(row))
+        with torch.no_grad():
+            made.append(velocity(net, latents, time, Text(given.states[:1], given.log_count[:1])))
+    assert given.states.shape[1] == 64
+    assert torch.allclose(made[0], made[1], atol=1e-4)
+
+
 def test_the_text_network_is_the_conditioned_one_without_a_condition():
     net, given = moved(build_transformer(0)), text(1, 1)
     latents, time = torch.randn(1, 16, 3, 8, 8), torch.tensor([500.0])
@@ -80,7 +115,7 @@ def test_masks_follow_the_image_to_video_convention():
 
 def arguments() -> argparse.Namespace:
     return argparse.Namespace(seed=0, device="cpu", rank=0, world=1, steps=40, muon_rate=0.01, adam_rate=1e-3,
-                              average=0.9)  # fmt: skip
+                              average=0.9, compile=False)  # fmt: skip
 
 
 def advance(run: Training, steps: int) -> None:
@@ -117,6 +152,17 @@ def test_a_step_of_the_autoencoder_lowers_the_loss_on_its_batch():
         adam.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+def test_sharpness_falls_with_blur_and_asks_not_where_the_edge_is():
+    clip = torch.zeros(1, 3, 1, 32, 32)
+    clip[..., 16:] = 1
+    soft = torch.nn.functional.avg_pool2d(clip[:, :, 0], 3, 1, 1).unsqueeze(2)
+    moved_on = clip.roll(4, -1)
+    moved_on[..., :4] = 0
+    crisp = local_sharpness(clip)[..., 3:-3]
+    assert local_sharpness(soft)[..., 3:-3].mean() < 0.7 * crisp.mean()
+    assert torch.allclose(local_sharpness(moved_on)[..., 3:-3].mean(), crisp.mean())
 
 
 def test_muon_orthogonalises_and_leaves_parameters_without_gradient_alone():
