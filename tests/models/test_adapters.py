@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 import tiny_cogvideox  # noqa: F401  (adds its cases)
 import tiny_hunyuan  # noqa: F401  (adds its cases)
 import tiny_ltx2  # noqa: F401  (adds its cases)
-from tiny_models import CASES, Tiny, tiny
+from tiny_models import CASES, Tiny, aligned, tiny
 from vitascope.config import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
@@ -107,7 +107,7 @@ class Adapted:
 
 def adapted(case: str, *specs: str) -> Adapted:
     plain = tiny(case)
-    reference = type(plain.pipeline).from_pretrained(plain.folder)
+    reference = aligned(type(plain.pipeline).from_pretrained(plain.folder))
     reference.set_progress_bar_config(disable=True)
     return Adapted(register(load_family(plain.folder, device="cpu"), *specs), reference, plain)
 

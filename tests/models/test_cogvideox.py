@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from tiny_cogvideox import COGVIDEOX_CASES, TEXT_TOKENS, cogvideox_2b
-from tiny_models import Tiny, tiny
+from tiny_models import Tiny, aligned, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed, Failed
 from vitascope.engine.load import load_family
@@ -92,7 +92,7 @@ def test_odd_negative_prompts_are_encoded_as_the_reference_does(prompt: str) -> 
 def test_bfloat16_gives_the_references_latents_to_the_bit_too(name: str) -> None:
     model = tiny(name)
     family = load_family(model.folder, device="cpu", dtype="bfloat16")
-    reference = type(model.pipeline).from_pretrained(model.folder, dtype=torch.bfloat16)
+    reference = aligned(type(model.pipeline).from_pretrained(model.folder, dtype=torch.bfloat16))
     request = model.request()
     latents, _ = generate(replace(model, family=family), request)
     assert latents.dtype is torch.bfloat16

@@ -15,7 +15,7 @@ import torch
 from diffusers import LTX2ConditionPipeline, LTX2ImageToVideoPipeline, LTX2Pipeline
 
 from tiny_ltx2 import LTX2_CASES, NO_PERTURBATION, ask_ltx2, ltx2, ltx23
-from tiny_models import Case, Tiny, picture, tiny
+from tiny_models import Case, Tiny, aligned, picture, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed, Failed
 from vitascope.engine.load import load_family
@@ -67,7 +67,7 @@ def passes(model: Tiny) -> Iterator[list[int]]:
 def variant(folder: Path, build: Callable[[], LTX2Pipeline]) -> Tiny:
     """Save and load a pipeline that is no case of the contract suite."""
     build().save_pretrained(folder)
-    reference = LTX2Pipeline.from_pretrained(folder)
+    reference = aligned(LTX2Pipeline.from_pretrained(folder))
     reference.set_progress_bar_config(disable=True)
     case = Case(folder.name, build, ask_ltx2, wish=LTX2_CASES["ltx2_t2v"].wish)
     return Tiny(case, folder, load_family(folder, device="cpu"), reference)

@@ -15,6 +15,7 @@ from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Family
 from vitascope.models.hub import OnProgress, fetch
+from vitascope.models.reading import OnLoad
 from vitascope.models.registry import describe, load
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
@@ -31,13 +32,15 @@ def load_family(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnProgress | None = None,
+    on_load: OnLoad | None = None,
     adapters: Sequence[AdapterSpec] = (),
 ) -> Family:
     """Load a model folder, or download one from the hub first.
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
     and float32 on the CPU unless said. The VAE always runs in float32. `adapters` are laid beside the
-    weights, for requests to choose. The rest is for hub ids: see `find_model`.
+    weights, for requests to choose. `on_load` is called with the component that is read, the bytes read of
+    all and the bytes of all; what it raises stops the loading. The rest is for hub ids: see `find_model`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -49,7 +52,8 @@ def load_family(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    family = load(Checkpoint.open(root, name or name_of(path_or_id)), Placement(where, chosen_dtype))
+    checkpoint = Checkpoint.open(root, name or name_of(path_or_id), on_load)
+    family = load(checkpoint, Placement(where, chosen_dtype))
     for spec in adapters:
         family.adapters.register(spec)
     # The operator's name wins over the one that a folder's manifest gives.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from vitascope.card import ModelCard
 from vitascope.models.checkpoint import Checkpoint
@@ -91,8 +90,4 @@ def _tokens(card: ModelCard, config: dict[str, Any]) -> int:
 
 
 def _num_weights(checkpoint: Checkpoint, part: str) -> int:
-    count = 0
-    for file in checkpoint.weights(part):
-        with safe_open(file, framework="pt") as tensors:
-            count += sum(math.prod(tensors.get_slice(key).get_shape()) for key in tensors.keys())  # noqa: SIM118
-    return count
+    return sum(math.prod(stored.shape) for file in checkpoint.weight_files(part) for stored in file.tensors)

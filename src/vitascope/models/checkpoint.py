@@ -8,22 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
-from safetensors import SafetensorError, safe_open
-from transformers.utils import logging as transformers_logging
 
 from vitascope.errors import CheckpointError
+from vitascope.models.networks import Source, load_network, outline
+from vitascope.models.reading import OnLoad, Reading
+from vitascope.models.weight_files import WeightFile, check_placed, component_files, index_of, read_layout
 
 INDEX = "model_index.json"
-_SHA256_HEX_DIGITS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +44,22 @@ class Checkpoint:
     name: str
     index: dict[str, Any] = field(repr=False)
     outline: bool = False
+    reading: Reading = field(default_factory=Reading, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: Path, name: str | None = None) -> Checkpoint:
-        """Read a folder's index; `name` is how the model is called, the folder's name by default."""
+    def open(cls, root: Path, name: str | None = None, on_load: OnLoad | None = None) -> Checkpoint:
+        """Read a folder's index; `name` is how the model is called, the folder's name by default.
+
+        `on_load` is called with the component that is read, the bytes read of all and the bytes of all.
+        """
         if not root.is_dir():
             raise CheckpointError(f"{root.name} is not a folder; a model is a folder with {INDEX}.")
         index = read_json(root / INDEX)
         if not isinstance(index.get("_class_name"), str):
             raise CheckpointError(f"{INDEX} has no _class_name; it is not a diffusers model folder.")
-        return cls(root, name or root.resolve().name, index)
+        checkpoint = cls(root, name or root.resolve().name, index, reading=Reading(on_load))
+        checkpoint.reading.total_bytes = sum(checkpoint.component_bytes().values())
+        return checkpoint
 
     @property
     def pipeline(self) -> str:
@@ -99,38 +103,33 @@ class Checkpoint:
         """Load one diffusers or transformers network for inference, every weight accounted for.
 
         Raises:
-            CheckpointError: a file that is missing or damaged, or a tensor that is missing or of another
-            shape.
+            CheckpointError: a file that is missing or damaged, or a tensor that is missing, of another shape
+            or kind, or unknown to the network.
 
         """
-        for file in self.weights(part):
-            _check_readable(file, f"{part}/{file.name}")
-        if self.outline:
-            return self._without_weights(part, kind)
+        files = self.weight_files(part)
         try:
-            with _no_progress_bars():
-                network, info = kind.from_pretrained(
-                    self.root / part,
-                    use_safetensors=True,
-                    local_files_only=True,
-                    output_loading_info=True,
-                    ignore_mismatched_sizes=True,  # reported below, with the tensor's name
-                    dtype=dtype,
-                )
-        except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+            if self.outline:
+                return outline(kind, self.root / part)
+            source = Source(part, self.root / part, files)
+            read = partial(self.reading.tensors, part, files)
+            return load_network(kind, source, read, device, dtype)
+        except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._unloadable(part, error) from error
-        _check_complete(part, info)
-        return network.eval().requires_grad_(False).to(device)
 
-    def _without_weights(self, part: str, kind: Any) -> Any:
-        config = self.config(part)
-        try:
-            with torch.device("meta"):
-                if issubclass(kind, ModelMixin):
-                    return kind.from_config(config).eval()
-                return kind(kind.config_class.from_dict(config)).eval()
-        except (ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise self._unloadable(part, error) from error
+    def weight_files(self, part: str) -> list[WeightFile]:
+        """Read the headers of a component's files of weights.
+
+        Raises:
+            CheckpointError: there are none, one is missing or damaged, or they contradict their index.
+
+        """
+        folder = self.root / part
+        files = [read_layout(path, f"{part}/{path.name}") for path in component_files(folder)]
+        index = index_of(folder)
+        if index is not None:
+            check_placed(index, files)
+        return files
 
     def processor(self, part: str, allowed: Mapping[str, Any]) -> Any:
         """Load a tokenizer or an image processor of an accepted class.
@@ -151,52 +150,27 @@ class Checkpoint:
         said = _first_line(error).replace(str(self.root), self.name)
         return CheckpointError(f"{part} of {self.name} cannot be loaded: {said}")
 
-    def weights(self, part: str = "") -> list[Path]:
-        """List the safetensors files of a component (of all, by default), in a fixed order.
-
-        Raises:
-            CheckpointError: there are none.
-
-        """
-        pattern = "*.safetensors" if part else "*/*.safetensors"
-        files = sorted((self.root / part).glob(pattern))
-        if not files:
-            where = f"{part}/" if part else "any component"
-            raise CheckpointError(
-                f"{self.name} has no .safetensors file in {where}; other formats are not read."
-            )
-        return files
-
     def component_bytes(self) -> dict[str, int]:
         """Return the size of each component's weights in bytes."""
         sizes: dict[str, int] = {}
-        for file in self.weights():
+        for file in self._all_weights():
             sizes[file.parent.name] = sizes.get(file.parent.name, 0) + file.stat().st_size
         return sizes
 
     def identity(self) -> str:
-        """Return a hash over all weights: equal for equal weights, wherever they lie."""
+        """Return a hash over all weights: equal for equal weights, wherever they lie.
+
+        Files that were loaded are not read again for it.
+        """
         if self.outline:
             return ""
-        files = self.weights()
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            digests = list(pool.map(_digest, files))
         whole = hashlib.sha256()
-        for file, digest in zip(files, digests, strict=True):
-            whole.update(f"{file.parent.name}/{file.name} {digest}\n".encode())
+        for file in self._all_weights():
+            whole.update(f"{file.parent.name}/{file.name} {self.reading.digest(file)}\n".encode())
         return whole.hexdigest()
 
-
-@contextmanager
-def _no_progress_bars() -> Iterator[None]:
-    """Keep transformers from drawing on a terminal that is not its own."""
-    shown = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            transformers_logging.enable_progress_bar()
+    def _all_weights(self) -> list[Path]:
+        return sorted(self.root.glob("*/*.safetensors"))
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -216,37 +190,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise CheckpointError(f"{shown} does not hold a JSON object.")
     return value
-
-
-def _digest(file: Path) -> str:
-    """SHA-256 of a file's bytes; a hub cache already names its blobs by it, which spares reading them."""
-    if file.is_symlink():
-        stored = file.readlink().name  # what that links to may have another name, where caches share blobs
-        if len(stored) == _SHA256_HEX_DIGITS:
-            return stored
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _check_readable(file: Path, shown: str) -> None:
-    try:
-        with safe_open(file, framework="pt"):
-            pass
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{shown} is damaged or cut short: {_first_line(error)}") from None
-
-
-def _check_complete(part: str, info: Mapping[str, Any]) -> None:
-    mismatched = sorted(info["mismatched_keys"])
-    if mismatched:
-        name, stored, expected = mismatched[0][:3]
-        raise CheckpointError(
-            f"{part}: tensor {name!r} is {tuple(stored)} in the file and {tuple(expected)} by config.json."
-        )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise CheckpointError(f"{part}: tensor {missing[0]!r}{more} is missing from the weights.")
 
 
 def _first_line(error: Exception) -> str:

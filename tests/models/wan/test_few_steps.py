@@ -10,7 +10,7 @@ import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from tiny_models import Tiny, ask_wan, tiny
+from tiny_models import Tiny, aligned, ask_wan, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
@@ -28,7 +28,7 @@ def latents(family: Family, model: Tiny, **wishes: Any) -> torch.Tensor:
 
 
 def reference(model: Tiny, **wishes: Any) -> torch.Tensor:
-    pipeline = type(model.pipeline).from_pretrained(model.folder)
+    pipeline = aligned(type(model.pipeline).from_pretrained(model.folder))
     pipeline.scheduler = FlowMatchEulerDiscreteScheduler(shift=SHIFT)
     pipeline.set_progress_bar_config(disable=True)
     return ask_wan(pipeline, model.request(**FEW, **wishes), model.case.media, "latent")
