@@ -9,9 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from itertools import count
-from typing import Any, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from vitascope.card import ModelCard
 from vitascope.config import Settings
@@ -30,30 +29,18 @@ from vitascope.errors import (
 from vitascope.jobs.job import Failure, Job
 from vitascope.jobs.launches import LaunchBook
 from vitascope.launch import Instance, InstanceState, Launched, LaunchSpec
-from vitascope.scheduler.fleet import Lost, berth_of
+from vitascope.scheduler.fleet import Lost
 from vitascope.scheduler.launch_rules import LaunchRules, configured
+from vitascope.scheduler.moorings import Berths, Moorings
 from vitascope.scheduler.offload import Offload
-from vitascope.scheduler.room import Footprint, Tenant, missing_bytes, refusal, to_unload
+from vitascope.scheduler.placing import Placing
 from vitascope.scheduler.roster import Roster
 from vitascope.scheduler.slots import Slot
-from vitascope.wire import Command, Event, LoadFailed, Loading, Measure, Measured, Proceed
+from vitascope.wire import Event, LoadFailed, Loading, Measured
 
 _OPEN = (InstanceState.LOADING, InstanceState.READY, InstanceState.UNLOADED)
 
 log = logging.getLogger(__name__)
-
-
-class Berths(Protocol):
-    """What the launcher needs of the fleet."""
-
-    def start(self, berth: str, settings: Settings) -> None:
-        """Keep a worker with these settings running in a new berth."""
-
-    async def end(self, berth: str) -> None:
-        """End a berth and its worker now; returns when its memory is free."""
-
-    def send(self, worker: str, command: Command) -> None:
-        """Send a command to a worker."""
 
 
 class Launcher:
@@ -70,15 +57,13 @@ class Launcher:
     ) -> None:
         self._settings = settings
         self._book = book
-        self._fleet = fleet
         self._roster = roster
         self._clock = clock
         self._rules = LaunchRules(settings)
+        self._moorings = Moorings(fleet, roster)
+        self._placing = Placing(settings, self._moorings, roster, self._all, self._fail)
         self._off = Offload(1, "launcher")  # one thread: rows are written in the order of the calls
         self._slots: dict[str, Slot] = {}
-        self._berths: dict[str, Slot] = {}
-        self._names = count()
-        self._tasks: set[asyncio.Task[None]] = set()
         self.on_change: Callable[[], None] = lambda: None  # what jobs wait for may have changed
         self.hopeless = asyncio.Event()  # a model of the settings could not be loaded even once
         self.failure: Failure | None = None  # of that one
@@ -117,7 +102,7 @@ class Launcher:
             self._drop(slot)
             raise
         if slot.state is InstanceState.LOADING:  # else it was cancelled meanwhile
-            self._load(slot)
+            self._moorings.load(slot)
         return slot.view()
 
     async def wait(self, uid: str) -> Instance:
@@ -153,7 +138,7 @@ class Launcher:
         for spec, settings in configured(self._settings):
             slot = self._new(spec, settings, configured=True)
             slot.named = settings.model_name is not None
-            self._load(slot)
+            self._moorings.load(slot)
         for launched in await self._off(self._book.launched):
             await self._launch_again(launched)
 
@@ -164,29 +149,29 @@ class Launcher:
         except VitascopeError as error:
             log.warning("%s is not launched again: %s", launched.uid, error.message)
         else:
-            self._load(slot)
+            self._moorings.load(slot)
 
     async def close(self) -> None:
-        """Tell those who wait for a load that it will not come; end the threads."""
+        """Tell those who wait for a load that it will not come; before the fleet is stopped."""
         for slot in self._all():
             if slot.state is InstanceState.LOADING:
                 slot.leave(InstanceState.TERMINATED, "the server stops")
-        await asyncio.gather(*self._tasks)
+        await self._moorings.close()
         await asyncio.to_thread(self._off.close)
 
     # ---- what the dispatcher tells and asks
 
     def hear(self, worker: str, event: Event | Lost) -> None:
         """Take in what a worker says of its loading, or that it is gone."""
-        slot = self._berths.get(berth_of(worker))
+        slot = self._moorings.slot_of(worker)
         if slot is None:  # it was terminated or unloaded
             return
         match event:
             case Loading():
                 slot.advance(event)
             case Measured():
-                slot.measured(worker, _footprint(event))
-                self._place(slot)
+                slot.measured(worker, event)
+                self._placing.place(slot)
             case LoadFailed():
                 log.error("%s cannot be loaded: %s", slot.uid, event.message)
                 slot.failure = Failure(code=event.code, message=event.message)
@@ -195,7 +180,7 @@ class Launcher:
 
     def loaded(self, worker: str, card: ModelCard) -> bool:
         """Take in that a worker has its model loaded; return whether it may have jobs."""
-        slot = self._berths.get(berth_of(worker))
+        slot = self._moorings.slot_of(worker)
         if slot is None:
             return False
         other = self._slots.get(card.name)
@@ -210,7 +195,7 @@ class Launcher:
 
     def knows(self, worker: str) -> bool:
         """Whether a worker's model is still to be served; else its end is not held against its jobs."""
-        return berth_of(worker) in self._berths
+        return self._moorings.slot_of(worker) is not None
 
     def fate(self, model: str) -> Failure | None:
         """Say why a job for a model will never run; None while it may."""
@@ -225,27 +210,8 @@ class Launcher:
         return _unavailable(f"The model {model} could not be loaded.{why}")
 
     def look(self, waiting: Sequence[Job]) -> Sequence[Job]:
-        """Load again what jobs wait for; return the jobs that may be handed out now.
-
-        While a model waits for room, jobs that came after the one that it waits for are held back on its
-        device, so that others become idle and can be unloaded.
-        """
-        oldest: dict[str, int] = {}
-        for job in waiting:
-            oldest.setdefault(job.request.model, job.sequence)
-        for slot in self._all():
-            if slot.state is InstanceState.UNLOADED and slot.uid in oldest:
-                self._load(slot, "loading again")
-        asking = [s for s in self._all() if s.asking is not None and s.uid in oldest and not s.placed]
-        if not asking:
-            return waiting
-        first = min(asking, key=lambda slot: oldest[slot.uid])
-        self._fleet.send(first.asking or "", Measure())
-        return [job for job in waiting if job.sequence < oldest[first.uid] or not self._shares(job, first)]
-
-    def _shares(self, job: Job, slot: Slot) -> bool:
-        """Whether a job's model has room on the device that another asks for."""
-        return any(t.uid == job.request.model for t in self._tenants(slot))
+        """Load again what jobs wait for; return the jobs that may be handed out now."""
+        return self._placing.look(waiting)
 
     # ---- loading
 
@@ -261,12 +227,6 @@ class Launcher:
         slot = Slot(**{"uid": uid, "spec": spec, "settings": settings, "created_at": self._clock(), **more})
         self._slots[uid] = slot
         return slot
-
-    def _load(self, slot: Slot, stage: str = "starting") -> None:
-        berth = f"worker-{next(self._names)}"
-        slot.begin(berth, stage)
-        self._berths[berth] = slot
-        self._fleet.start(berth, slot.settings)
 
     def _lost(self, slot: Slot, lost: Lost) -> None:
         self._roster.retire(slot.uid)
@@ -285,97 +245,24 @@ class Launcher:
             self.failure = failure
             self.hopeless.set()
         if slot.fresh:
-            self._spawn(self._forget(slot.uid))
-        self._leave_berth(slot, InstanceState.ERROR, "failed", failure)
+            self._moorings.spawn(self._forget(slot.uid))
+        self._moorings.clear(slot, InstanceState.ERROR, "failed", failure)
         self.on_change()
 
     async def _forget(self, uid: str) -> None:
         await self._off(self._book.forget, uid)
-
-    # ---- room
-
-    def _place(self, slot: Slot) -> None:
-        """Let a worker that waits load its weights, if there is room or others can make it; or refuse."""
-        if slot.footprint is None or slot.asking is None:
-            return
-        tenants = self._tenants(slot)
-        missing = missing_bytes(slot.footprint, tenants, self._settings.memory_budget_bytes)
-        if slot.placed or missing <= 0:
-            self._warn_if_tight(slot)
-            self._proceed(slot)
-            return
-        unload_idle = self._settings.unload_idle
-        leaving = to_unload(missing, tenants) if unload_idle else None
-        if leaving is not None:
-            self._spawn(self._make_room(slot, [self._slots[uid] for uid in leaving]))
-        elif not (
-            unload_idle and slot.was_loaded and missing <= sum(t.footprint.needs_bytes for t in tenants)
-        ):
-            message = refusal(slot.uid, slot.footprint, tenants, missing, unload_idle=unload_idle)
-            log.error("%s", message)
-            self._fail(slot, Failure(code=DoesNotFit.code, message=message))
-
-    def _proceed(self, slot: Slot) -> None:
-        worker = slot.asking
-        if worker is not None:
-            slot.go_on()
-            self._fleet.send(worker, Proceed())
-
-    async def _make_room(self, slot: Slot, leaving: Sequence[Slot]) -> None:
-        slot.placed = True  # what becomes free is for this one
-        for other in leaving:
-            log.info("%s is unloaded to make room for %s", other.uid, slot.uid)
-        ends = [self._leave_berth(o, InstanceState.UNLOADED, f"made room for {slot.uid}") for o in leaving]
-        await asyncio.gather(*ends)
-        self._proceed(slot)
-
-    def _tenants(self, beside: Slot) -> list[Tenant]:
-        """Return the other models with room on the device of one."""
-        assert beside.footprint is not None, "it was measured"
-        before = self._roster.oldest_waiting(beside.uid)
-        return [
-            Tenant(
-                uid=slot.uid,
-                footprint=slot.footprint,
-                loaded=slot.state is InstanceState.READY,
-                idle=not self._roster.busy(slot.uid, before),
-                used_at=max(slot.loaded_at, self._roster.used_at(slot.uid)),
-            )
-            for slot in self._all()
-            if slot is not beside
-            and slot.placed
-            and slot.footprint is not None
-            and slot.footprint.device == beside.footprint.device
-        ]
-
-    def _warn_if_tight(self, slot: Slot) -> None:
-        needs = slot.footprint
-        if needs is not None and needs.needs_bytes > needs.free_bytes:
-            text = "%s needs about %.1f GB on %s and %.1f GB are free there"
-            log.warning(text, slot.uid, needs.needs_bytes / 1e9, needs.device, needs.free_bytes / 1e9)
 
     # ---- ends
 
     async def _end(self, slot: Slot) -> Instance:
         """End a model for good: nobody gets it any more, then its row goes, then its process."""
         self._drop(slot)
-        ended = self._leave_berth(slot, InstanceState.TERMINATED, "terminated")
+        ended = self._moorings.clear(slot, InstanceState.TERMINATED, "terminated")
         if not slot.configured:
             await self._forget(slot.uid)
         await ended
         self.on_change()
         return slot.view()
-
-    def _leave_berth(
-        self, slot: Slot, state: InstanceState, stage: str, failure: Failure | None = None
-    ) -> asyncio.Task[None]:
-        """Take a model's worker away; the task is done when its memory is free."""
-        self._roster.retire(slot.uid)
-        berth = slot.leave(state, stage, failure)
-        if berth is None:
-            return self._spawn(_nothing())
-        self._berths.pop(berth, None)
-        return self._spawn(self._fleet.end(berth))
 
     def _drop(self, slot: Slot) -> None:
         if self._slots.get(slot.uid) is slot:
@@ -392,25 +279,6 @@ class Launcher:
 
     def _all(self) -> Sequence[Slot]:
         return tuple(self._slots.values())
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-
-async def _nothing() -> None:
-    """Do nothing: there is no worker to end."""
-
-
-def _footprint(event: Measured) -> Footprint:
-    return Footprint(
-        device=event.device,
-        weights_bytes=event.weights_bytes,
-        working_bytes=event.working_bytes,
-        free_bytes=event.free_bytes,
-    )
 
 
 def _unavailable(message: str) -> Failure:

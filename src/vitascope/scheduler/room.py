@@ -51,21 +51,31 @@ def missing_bytes(asking: Footprint, tenants: Collection[Tenant], budget_bytes: 
     A model that is alone is never refused for what is free: the operator may know better than an estimate.
     His own budget holds for it, too.
     """
-    free = [budget_bytes - sum(t.footprint.needs_bytes for t in tenants)] if budget_bytes is not None else []
+    free = [budget_bytes - _needs(tenants)] if budget_bytes is not None else []
     if tenants:
         free.append(asking.free_bytes - sum(t.outstanding_bytes for t in tenants))
     return asking.needs_bytes - min(free) if free else 0
 
 
 def to_unload(missing: int, tenants: Collection[Tenant]) -> list[str] | None:
-    """Choose idle models, used longest ago first, until enough is free; None if that is never enough."""
-    chosen: list[str] = []
+    """Choose idle models, used longest ago first, until enough is free; None if that is never enough.
+
+    Those without which it would still be enough are spared.
+    """
+    chosen: list[Tenant] = []
     for tenant in sorted((t for t in tenants if t.loaded and t.idle), key=lambda t: t.used_at):
-        if missing <= 0:
-            break
-        chosen.append(tenant.uid)
-        missing -= tenant.footprint.needs_bytes
-    return chosen if missing <= 0 else None
+        if _needs(chosen) < missing:
+            chosen.append(tenant)
+    if _needs(chosen) < missing:
+        return None
+    for tenant in reversed(chosen[:]):
+        rest = [t for t in chosen if t is not tenant]
+        chosen = rest if _needs(rest) >= missing else chosen
+    return [tenant.uid for tenant in chosen]
+
+
+def _needs(tenants: Collection[Tenant]) -> int:
+    return sum(tenant.footprint.needs_bytes for tenant in tenants)
 
 
 def refusal(
@@ -85,15 +95,13 @@ def refusal(
 def _enough(missing: int, tenants: Sequence[Tenant]) -> str | None:
     """Name the fewest models whose end would make the room, the smallest ones; None if all would not."""
     for count in range(1, min(MAX_NAMED, len(tenants)) + 1):
-        sizes = [
-            (sum(t.footprint.needs_bytes for t in some), [t.uid for t in some])
-            for some in combinations(tenants, count)
-        ]
+        sizes = [(_needs(some), [t.uid for t in some]) for some in combinations(tenants, count)]
         enough = [(size, uids) for size, uids in sizes if size >= missing]
         if enough:
             return " and ".join(min(enough)[1])
-    everything = sum(t.footprint.needs_bytes for t in tenants)
-    return f"some of {', '.join(t.uid for t in tenants)}" if tenants and everything >= missing else None
+    if not tenants or _needs(tenants) < missing:
+        return None
+    return f"some of {', '.join(t.uid for t in tenants)}"
 
 
 def _shown(num_bytes: int) -> str:

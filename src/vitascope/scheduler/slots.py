@@ -14,7 +14,7 @@ from vitascope.config import Settings
 from vitascope.jobs.job import Failure
 from vitascope.launch import Instance, InstanceState, LaunchSpec
 from vitascope.scheduler.room import Footprint
-from vitascope.wire import Loading
+from vitascope.wire import Loading, Measured
 
 # What a stage is called, and the share of the whole progress at which it begins and ends.
 _STAGES = {"download": ("downloading", 0.02, 0.5), "load": ("loading weights", 0.52, 0.98)}
@@ -53,6 +53,11 @@ class Slot:
         """Whether it was ever loaded since the server started."""
         return self.card is not None
 
+    def on_device_of(self, other: Slot) -> bool:
+        """Whether both were measured, on the same device."""
+        mine, its = self.footprint, other.footprint
+        return mine is not None and its is not None and mine.device == its.device
+
     def begin(self, berth: str, stage: str = "starting") -> None:
         """Note that a worker is being started for it."""
         self.berth, self.asking = berth, None
@@ -65,9 +70,15 @@ class Slot:
         self.stage = name
         self.progress = max(self.progress, begin + (end - begin) * event.progress)
 
-    def measured(self, worker: str, footprint: Footprint) -> None:
+    def measured(self, worker: str, event: Measured) -> None:
         """Note what it will take, and that its worker waits."""
-        self.asking, self.footprint = worker, footprint
+        self.asking = worker
+        self.footprint = Footprint(
+            device=event.device,
+            weights_bytes=event.weights_bytes,
+            working_bytes=event.working_bytes,
+            free_bytes=event.free_bytes,
+        )
         self.stage, self.progress = "waiting for memory", max(self.progress, _MEASURED)
 
     def go_on(self) -> None:
@@ -89,7 +100,7 @@ class Slot:
         """Note that it has no worker any more; return the berth that it had."""
         berth, self.berth, self.asking, self.placed = self.berth, None, None, False
         self.failure = failure
-        self._settle(state, stage, progress=0.0 if state is InstanceState.ERROR else self.progress)
+        self._settle(state, stage, progress=0.0)
         return berth
 
     def _settle(self, state: InstanceState, stage: str, *, progress: float) -> None:
@@ -98,9 +109,11 @@ class Slot:
 
     def shown(self, failure: Failure) -> str:
         """Return a failure's message without the operator's paths."""
-        message = failure.message.replace(self.settings.model_path, self.spec.uid or self.uid)
-        for adapter in self.settings.adapters:
-            message = message.replace(str(adapter.path), adapter.name)
+        names = {self.settings.model_path: self.uid}
+        names |= {str(adapter.path): adapter.name for adapter in self.settings.adapters}
+        message = failure.message
+        for path in [path for path in names if "/" in path]:
+            message = message.replace(path, names[path])
         return message
 
     def view(self) -> Instance:
