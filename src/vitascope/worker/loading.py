@@ -60,6 +60,7 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         device=settings.device,
         dtype=settings.asked_dtype,
         name=name,
+        on_load=lambda _part, done, total: told("load", done, total),
         adapters=settings.adapters,
     )
 
