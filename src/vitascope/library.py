@@ -23,9 +23,10 @@ from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
-from vitascope.errors import GenerationFailed, InvalidMedia, UnknownField
+from vitascope.errors import GenerationFailed, InvalidMedia, InvalidRequest, UnknownField
 from vitascope.media.inputs import decode, picture_key
 from vitascope.media.provenance import describe
+from vitascope.media.sound import to_wav
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk, Media, Picture, Pixels
 from vitascope.request import GenerationRequest
@@ -83,6 +84,14 @@ class Clip:
             writer.write(self.frames)
             if self.audio is not None:
                 writer.write_audio(self.audio)
+        return path
+
+    def save_audio(self, path: str | Path) -> Path:
+        """Write the sound as WAV and return its path. Raises `InvalidRequest` for a clip without sound."""
+        if self.audio is None or self.sample_rate is None:
+            raise InvalidRequest(f"{self.card.name} makes no sound; there is none to write.")
+        path = Path(path)
+        path.write_bytes(to_wav(self.audio, self.sample_rate))
         return path
 
     def _audio_format(self) -> AudioFormat | None:

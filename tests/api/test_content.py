@@ -136,11 +136,20 @@ def test_a_still_is_served_as_the_video_is(client, house, submitted, variant, me
     assert client.get(url, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
 
 
-@pytest.mark.parametrize("variant", ["thumbnail", "spritesheet"])
-def test_a_video_without_stills_says_so(client, url, variant):
+@pytest.mark.parametrize(
+    ("variant", "what"), [("thumbnail", "a thumbnail"), ("spritesheet", "a spritesheet"), ("audio", "sound")]
+)
+def test_a_video_without_stills_or_sound_says_so(client, url, variant, what):
     answer = client.get(url, params={"variant": variant})
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
-    assert f"without a {variant}" in answer.json()["error"]["message"]
+    assert f"without {what};" in answer.json()["error"]["message"]
+
+
+def test_the_sound_of_a_video_is_served_by_itself(client, house, submitted):
+    house.finish(submitted, stills={"audio": ("audio/wav", b"RIFF....WAVE")})
+    answer = client.get(f"/v1/videos/{submitted}/content?variant=audio")
+    assert (answer.content, answer.headers["content-type"]) == (b"RIFF....WAVE", "audio/wav")
+    assert answer.headers["content-disposition"] == f'attachment; filename="{submitted}.wav"'
 
 
 def test_a_still_of_an_unfinished_video_is_not_ready(client, house, submitted):

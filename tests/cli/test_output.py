@@ -55,6 +55,21 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
+def test_the_sound_goes_beside_the_clip(here):
+    loud = replace(CLIP, audio=np.zeros((2, 4000), np.float32), sample_rate=8000)
+    paths = Output(output_path=".", output_file_name="c", save_audio=True).write(loud)
+    assert [path.name for path in paths] == ["c.mp4", "c.wav"]
+    assert paths[1].read_bytes()[:4] == b"RIFF"
+
+
+def test_sound_is_refused_of_a_model_that_makes_none():
+    Output(save_audio=True).check_sound(replace(CARD, makes_sound=True))
+    with pytest.raises(InvalidRequest, match="tiny makes no sound; leave --save-audio out"):
+        Output(save_audio=True).check_sound(CARD)
+    with pytest.raises(InvalidRequest, match="tiny makes no sound"):
+        CLIP.save_audio("c.wav")
+
+
 def test_a_name_tells_prompt_and_time_and_ends_in_a_hash_of_the_request():
     name = automatic_name(REQUEST, NOW)
     assert re.fullmatch(r"a_red_circle_moving_20261121-143005_[0-9a-f]{8}", name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import queue
 import threading
+import wave
 from dataclasses import replace
 from io import BytesIO
 
@@ -576,3 +577,7 @@ def test_a_model_that_makes_sound_stores_clips_with_its_sound(serve, generate, f
     with av.open(str(artifacts.path(finished.files[0].key))) as container:
         assert [(s.type, s.rate) for s in container.streams.audio] == [("audio", 16_000)]
         assert len(list(container.decode(video=0))) == 5
+    audio = finished.files[-1]
+    assert (audio.variant, audio.media_type) == ("audio", "audio/wav")
+    with wave.open(str(artifacts.path(audio.key))) as file:
+        assert (file.getnchannels(), file.getframerate(), file.getnframes()) == (2, 16_000, 8000)

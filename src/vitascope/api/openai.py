@@ -31,10 +31,15 @@ from vitascope.wire import StoredFile
 DEFAULT_LIMIT, MAX_LIMIT = 20, 100
 POLLS_PER_JOB, MIN_POLL_MS, MAX_POLL_MS, UNKNOWN_POLL_MS = 20, 250, 10_000, 1000
 ORDERS: dict[str, Order] = {"asc": "asc", "desc": "desc"}
-FILE_NAMES = {"video": "{}.mp4", "thumbnail": "{}-thumbnail.webp", "spritesheet": "{}-spritesheet.jpg"}
+FILE_NAMES = {
+    "video": "{}.mp4",
+    "thumbnail": "{}-thumbnail.webp",
+    "spritesheet": "{}-spritesheet.jpg",
+    "audio": "{}.wav",
+}
 _INDEX = re.compile(r"\d{1,4}", re.ASCII)
 SHARED: list[str | Enum] = ["vLLM-Omni", "SGLang"]  # the other dialects of a route
-CONTENT_ANSWERS = {**file_answers("video/mp4", "image/webp", "image/jpeg"), **refusals(400, 404)}
+CONTENT_ANSWERS = {**file_answers("video/mp4", "image/webp", "image/jpeg", "audio/wav"), **refusals(400, 404)}
 EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/event-stream": {"example": 'event: status\ndata: {"status":"queued"}\n\n'}},
@@ -170,7 +175,8 @@ class OpenAIVideos:
         variant: Annotated[
             str,
             Query(
-                description="video (MP4), thumbnail (WebP) or spritesheet (JPEG); N is video with index=N."
+                description="video (MP4), thumbnail (WebP), spritesheet (JPEG) or, where the model makes "
+                "sound, audio (WAV); N is video with index=N."
             ),
         ] = "video",
         index: Annotated[
@@ -256,8 +262,9 @@ def _finished_file(job: Job, variant: str, output: int = 0) -> StoredFile:
     file = job.file(variant, output)
     if file is not None and job.state is State.SUCCEEDED:
         return file
-    if job.state is State.SUCCEEDED:  # an earlier version of the server made it
-        raise NotFound(f"This video was made without a {variant}; use variant=video.", param="variant")
+    if job.state is State.SUCCEEDED:  # an earlier version of the server made it, or the model makes no sound
+        what = "sound" if variant == "audio" else f"a {variant}"
+        raise NotFound(f"This video was made without {what}; use variant=video.", param="variant")
     if job.state is State.EXPIRED:
         raise Expired("The video has expired; its file was removed.", param="video_id")
     if status_of(job) == "failed":

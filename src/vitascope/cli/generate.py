@@ -58,6 +58,7 @@ def generate(  # noqa: PLR0917  # one value for each group of flags
     began = time.perf_counter()
     with StepBar(Console(stderr=True)) as bar:
         card = runtime.describe(on_download=bar.download)
+        output.check_sound(card)
         inputs: dict[str, Any] = pictures.fitted(wishes, card, runtime.settings().max_input_pixels)
         for take in takes:
             wishes.check(take, inputs, card)

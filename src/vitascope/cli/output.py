@@ -20,6 +20,7 @@ from vitascope.media.previews import contact_sheet, write_png
 from vitascope.request import GenerationRequest
 
 if TYPE_CHECKING:
+    from vitascope.card import ModelCard
     from vitascope.library import Clip
 
 _SLUG_CHARS = 100
@@ -41,12 +42,18 @@ class Output:
     overwrite: Annotated[bool, _option("Replace files of that name.", "--overwrite")] = False
     save_output: Annotated[bool, _option("Write the clip as MP4.")] = True
     return_frames: Annotated[bool, _option("Also write the frames as npz.", "--return-frames")] = False
+    save_audio: Annotated[bool, _option("Also write the sound as WAV.", "--save-audio")] = False
     contact_sheet: Annotated[bool, _option("Also write a sheet of frames as PNG.", "--contact-sheet")] = False
 
     @property
     def suffixes(self) -> list[str]:
         """The suffixes of the files that will be written."""
-        wanted = {".mp4": self.save_output, ".npz": self.return_frames, ".png": self.contact_sheet}
+        wanted = {
+            ".mp4": self.save_output,
+            ".wav": self.save_audio,
+            ".npz": self.return_frames,
+            ".png": self.contact_sheet,
+        }
         return [suffix for suffix, is_wanted in wanted.items() if is_wanted]
 
     def check(self, num_clips: int = 1) -> None:
@@ -63,6 +70,11 @@ class Output:
             raise InvalidRequest(
                 f"The folder {str(folder)!r} cannot be made: {error.strerror}.", param="output_path"
             ) from None
+
+    def check_sound(self, card: ModelCard) -> None:
+        """Refuse to write the sound of a model that makes none. Raises `InvalidRequest`."""
+        if self.save_audio and not card.makes_sound:
+            raise InvalidRequest(f"{card.name} makes no sound; leave --save-audio out.", param="save_audio")
 
     def write(self, clip: Clip, number: int | None = None) -> list[Path]:
         """Write the files and return their paths, the clip's first; one of several clips has a number."""
@@ -145,6 +157,8 @@ def whole_file(path: Path) -> Iterator[Path]:
 def _write(clip: Clip, suffix: str, path: Path) -> None:
     if suffix == ".mp4":
         clip.save(path)
+    elif suffix == ".wav":
+        clip.save_audio(path)
     elif suffix == ".npz":
         write_frames(path, clip.frames, clip.fps)
     else:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from vitascope.card import ModelCard
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.provenance import describe
+from vitascope.media.sound import to_wav
 from vitascope.media.stills import Stills
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk
@@ -19,7 +20,11 @@ from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
 
 MEDIA_TYPE = "video/mp4"
-STILLS = {"thumbnail": ("webp", "image/webp"), "spritesheet": ("jpg", "image/jpeg")}
+BESIDE = {
+    "thumbnail": ("webp", "image/webp"),
+    "spritesheet": ("jpg", "image/jpeg"),
+    "audio": ("wav", "audio/wav"),
+}
 
 
 class Abandoned(Exception):
@@ -83,16 +88,20 @@ class Recording:
     def _record(self) -> tuple[StoredFile, ...]:
         with ExitStack() as undo:
             stills = Stills(self._clip.request.num_frames)
-            files = [self._encode(stills)]
-            undo.callback(self._artifacts.delete, files[0].key)
-            for variant, data in (("thumbnail", stills.thumbnail()), ("spritesheet", stills.spritesheet())):
+            video, sound = self._encode(stills)
+            files = [video]
+            undo.callback(self._artifacts.delete, video.key)
+            beside = {"thumbnail": stills.thumbnail(), "spritesheet": stills.spritesheet()}
+            if sound is not None:
+                beside["audio"] = to_wav(sound.samples, sound.sample_rate)
+            for variant, data in beside.items():
                 files.append(self._keep(variant, data))
                 undo.callback(self._artifacts.delete, files[-1].key)
             undo.pop_all()  # all are there
         return tuple(files)
 
-    def _encode(self, stills: Stills) -> StoredFile:
-        """Write the video, and show every frame to `stills`."""
+    def _encode(self, stills: Stills) -> tuple[StoredFile, Sound | None]:
+        """Write the video, and show every frame to `stills`; return the sound too, if there is any."""
         request = self._clip.request
         with self._artifacts.new_file("mp4") as pending:
             chunks: Iterable[Chunk] = self._arriving()
@@ -115,16 +124,17 @@ class Recording:
                 if sound is not None:
                     writer.write_audio(sound.samples)
             stored = pending.commit()
-        return StoredFile(
+        video = StoredFile(
             variant="video",
             key=stored.key,
             media_type=MEDIA_TYPE,
             size_bytes=stored.size_bytes,
             sha256=stored.sha256,
         )
+        return video, sound
 
     def _keep(self, variant: str, data: bytes) -> StoredFile:
-        suffix, media_type = STILLS[variant]
+        suffix, media_type = BESIDE[variant]
         return StoredFile(
             variant=variant,
             key=self._artifacts.put(data, suffix),
