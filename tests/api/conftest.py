@@ -113,6 +113,11 @@ class FakeLaunching:
         self.forbidden = False
         self.settled = asyncio.Event()
 
+    def add(self, uid: str, state: InstanceState, **more: Any) -> None:
+        """Have a model stand in some way."""
+        spec = LaunchSpec(model=f"/models/{uid}")
+        self.models[uid] = Instance(uid=uid, spec=spec, state=state, created_at=1.0, **more)
+
     def settle(self, uid: str, **changes: Any) -> None:
         """End a load; wakes those who wait for it."""
         self.models[uid] = replace(self.models[uid], **changes)
@@ -297,14 +302,6 @@ def client(opened: tuple[House, TestClient]) -> TestClient:
 def quick_house(
     opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[House, TestClient]:
-    """The shared house, where every job is done as soon as it is submitted."""
-    house, client = opened
-    monkeypatch.setattr(house.scheduling, "wake", house.finish_all)
-    return house, client
-
-
-@pytest.fixture
-def quick_house(opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch) -> tuple[House, TestClient]:
     """The shared house, where every job is done as soon as it is submitted."""
     house, client = opened
     monkeypatch.setattr(house.scheduling, "wake", house.finish_all)

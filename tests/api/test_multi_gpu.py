@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 
 from vitascope.jobs.job import Failure
+from vitascope.launch import InstanceState
 from vitascope.request import AttentionCache
 
 PROMPT = "a red circle moving right"
@@ -276,6 +277,7 @@ def test_full_slots_are_answered_429_with_the_time_to_wait(open_house, body):
 
 def test_a_model_that_is_still_loading_is_answered_503(client, house, body):
     house.scheduling.served = []
+    house.launching.add("tiny", InstanceState.LOADING)
     answer = client.post("/video/submit", json=body)
     refused(answer, 503, "still being loaded")
     assert "retry-after" in answer.headers

@@ -9,6 +9,7 @@ import pytest
 from vitascope.api.calls import MAX_ENDED, Calls
 from vitascope.errors import InvalidRequest
 from vitascope.jobs.job import Failure
+from vitascope.launch import InstanceState
 
 TEXT = "/v1/video/generations"
 IMAGE, FLF = f"{TEXT}/image", f"{TEXT}/flf"
@@ -229,6 +230,7 @@ def test_what_the_framework_refuses_is_a_detail_too(client):
 
 def test_no_worker_yet_is_503_with_a_detail(client, house):
     house.scheduling.served = []
+    house.launching.add("tiny", InstanceState.LOADING)
     assert "being loaded" in refusal(client.post(TEXT, json=body()), 503)
 
 

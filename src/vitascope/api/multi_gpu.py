@@ -16,14 +16,14 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 
 from vitascope.api.cancelling import cancel_job
+from vitascope.api.choosing import chosen_card
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.errors import refusals
 from vitascope.api.intake import read_body
 from vitascope.api.multi_gpu_fields import EXAMPLES, Submit, TaskId, read_fields, read_submit
-from vitascope.api.reading import choose_card
 from vitascope.api.request_schema import request_body
 from vitascope.api.services import Services
-from vitascope.api.submission import served, submit
+from vitascope.api.submission import submit
 from vitascope.api.views import View, find
 from vitascope.errors import InvalidRequest, NotReady, VideoNotFound
 from vitascope.jobs.job import TERMINAL, Job, State
@@ -151,7 +151,7 @@ class MultiGpu:
         services = self._services
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
         asked = read_fields(Submit, body)
-        card = choose_card(asked.model, served(services), services.settings.model_alias)
+        card = chosen_card(services, asked.model)
         try:
             job = await submit(services, read_submit(asked, card), card)
         except InvalidRequest as error:

@@ -11,16 +11,17 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from vitascope.api.cancelling import cancel_job
+from vitascope.api.choosing import chosen_card
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.errors import refusals
 from vitascope.api.events import stream
 from vitascope.api.idempotency import PARAMETER, once
 from vitascope.api.intake import read_body
-from vitascope.api.reading import choose_card, read_wish
+from vitascope.api.reading import read_wish
 from vitascope.api.remix import REMIX_BODY, read_prompt, submit_remix
 from vitascope.api.request_schema import CREATE_BODY
 from vitascope.api.services import Services
-from vitascope.api.submission import served, submit
+from vitascope.api.submission import submit
 from vitascope.api.video import DeletedVideo, Video, VideoList, status_of, video_of
 from vitascope.api.views import View, find, page
 from vitascope.errors import Expired, InvalidRequest, NotFound, NotReady
@@ -113,7 +114,7 @@ class OpenAIVideos:
         """Create a video: the request is checked whole, its job is written, and the answer is the job."""
         services = self._services
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
-        card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
+        card = chosen_card(services, body.fields.get("model"))
 
         async def submit_new(mark: Idempotency | None) -> Job:
             return await submit(services, read_wish(body, card), card, idempotency=mark)
@@ -162,7 +163,7 @@ class OpenAIVideos:
         async def submit_new(mark: Idempotency | None) -> Job:
             original = (await self._find(video_id)).job
             _finished_file(original, "video")
-            card = choose_card(original.request.model, served(services), ())
+            card = chosen_card(services, original.request.model, aliases=False)
             return await submit_remix(services, original, prompt, card, idempotency=mark)
 
         job = await once(services, request, body, submit_new)

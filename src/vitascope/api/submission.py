@@ -13,7 +13,7 @@ from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
 from vitascope.card import ModelCard, cache_warnings, prompt_warnings, resolve
-from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull, Unavailable
+from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
 
@@ -46,15 +46,6 @@ async def submit_waited_for(services: Services, reading: Reading, card: ModelCar
     job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
     return job
-
-
-def served(services: Services) -> list[ModelCard]:
-    """Return the served models' cards, the default one first. Raises `Unavailable` before one is known."""
-    cards = list(services.scheduling.cards())
-    if not cards:
-        reason = services.scheduling.trouble() or "The model is still being loaded."
-        raise Unavailable(f"{reason} Try again in a moment.")
-    return cards
 
 
 def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:

@@ -11,14 +11,15 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from vitascope.api.choosing import chosen_card
 from vitascope.api.content import whole_file
 from vitascope.api.errors import refusals
 from vitascope.api.idempotency import refuse_key
 from vitascope.api.intake import read_body
-from vitascope.api.reading import choose_card, read_wish
+from vitascope.api.reading import read_wish
 from vitascope.api.request_schema import CREATE_BODY
 from vitascope.api.services import Services
-from vitascope.api.submission import served, submit_waited_for
+from vitascope.api.submission import submit_waited_for
 from vitascope.api.video import video_of
 from vitascope.api.waiting import Waiting
 from vitascope.errors import InvalidRequest
@@ -67,7 +68,7 @@ class VllmOmni:
         services = self._services
         refuse_key(request)
         body = await read_body(request, max_bytes=services.settings.max_body_bytes)
-        card = choose_card(body.fields.get("model"), served(services), services.settings.model_alias)
+        card = chosen_card(services, body.fields.get("model"))
         reading = read_wish(body, card)
         _check_count(reading.wish.num_outputs)
         job = await submit_waited_for(services, reading, card)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from vitascope.api.choosing import chosen_card
 from vitascope.api.intake import Body
 from vitascope.api.pictures import Source
-from vitascope.api.reading import Reading, choose_card, read_wish
+from vitascope.api.reading import Reading, read_wish
 from vitascope.api.services import Services
-from vitascope.api.submission import served
 from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import InvalidRequest, ModelNotFound, UnknownModel
@@ -37,7 +37,7 @@ class Order:
 def named_card(services: Services, name: Any) -> ModelCard:
     """Return a served model by name or alias. Raises `ModelNotFound`."""
     try:
-        return choose_card(name, served(services), services.settings.model_alias)
+        return chosen_card(services, name)
     except UnknownModel as error:
         raise ModelNotFound(error.message, param="model") from None
 

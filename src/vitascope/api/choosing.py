@@ -1,0 +1,55 @@
+"""Which served model a request is about, and what to say where it is not served, or not yet."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from vitascope.api.reading import choose_card
+from vitascope.api.services import Services
+from vitascope.card import ModelCard
+from vitascope.errors import ModelLoading, Unavailable, UnknownModel
+from vitascope.launch import Instance, InstanceState
+
+
+def chosen_card(services: Services, name: Any, *, aliases: bool = True) -> ModelCard:
+    """Return the card of the model that a request names by name or alias, or of the default one.
+
+    Raises:
+        UnknownModel: no served model has that name.
+        ModelLoading: one that is being loaded has it.
+        Unavailable: no model is served at all.
+
+    """
+    known = services.settings.model_alias if aliases else ()
+    try:
+        return choose_card(name, _served(services), known)
+    except UnknownModel:
+        targets = {name, *(target for short, _, target in map(_parted, known) if short == name)}
+        loading = next((each for each in _loading(services) if each.uid in targets), None)
+        if loading is None:
+            raise
+        raise ModelLoading(
+            f"{loading.uid} is still being loaded ({loading.progress:.0%}). Try again in a moment.",
+            param="model",
+        ) from None
+
+
+def _served(services: Services) -> Sequence[ModelCard]:
+    cards = services.scheduling.cards()
+    if cards:
+        return cards
+    trouble = services.scheduling.trouble()
+    if trouble is not None:
+        raise Unavailable(f"{trouble} Try again in a moment.")
+    if _loading(services):
+        raise ModelLoading("The model is still being loaded. Try again in a moment.")
+    raise Unavailable("No model is served now; launch one first.")
+
+
+def _loading(services: Services) -> list[Instance]:
+    return [each for each in services.launching.instances() if each.state is InstanceState.LOADING]
+
+
+def _parted(alias: str) -> tuple[str, str, str]:
+    return alias.partition("=")
