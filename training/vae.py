@@ -81,7 +81,7 @@ def draw_batch(rng: np.random.Generator, size: int, crop: int) -> Tensor:
 
 
 def local_sharpness(video: Tensor) -> Tensor:
-    """Root of the Laplacian's mean energy in windows of 5x5 pixels: how crisp, wherever exactly the edge is."""
+    """Root of the Laplacian's mean energy in windows of 5x5 pixels: how crisp, wherever the edge is."""
     flat = video.transpose(1, 2).flatten(0, 1)
     inner = flat[..., 1:-1, 1:-1]
     around = flat[..., :-2, 1:-1] + flat[..., 2:, 1:-1] + flat[..., 1:-1, :-2] + flat[..., 1:-1, 2:]

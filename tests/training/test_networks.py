@@ -15,7 +15,6 @@ from training.vae_parallel import decode, encode_moments
 
 from training import transformer
 
-
 BUNDLED = Path(__file__).parents[2] / "src/vitascope/bundled/vitascope-tiny"
 
 
