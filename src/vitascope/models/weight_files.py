@@ -178,7 +178,7 @@ def _stored(name: str, entry: Any, base: int, shown: str) -> Stored:
         raise CheckpointError(f"{where} has no dtype, shape and data_offsets.") from None
     if not all(type(number) is int and number >= 0 for number in (*shape, begin, end)):
         raise CheckpointError(f"{where} has a shape or offsets that are no whole numbers from 0.")
-    if kind not in _DTYPES:
+    if not isinstance(kind, str) or kind not in _DTYPES:
         raise CheckpointError(f"{where} is of dtype {kind!r}; known here are {', '.join(_DTYPES)}.")
     dtype = _DTYPES[kind]
     size = prod(shape) * dtype.itemsize
@@ -192,6 +192,7 @@ def _check_filled(tensors: Sequence[Stored], begin: int, size: int, shown: str) 
     for stored in tensors:
         if stored.end > size:
             raise _damaged(shown, f"tensor {stored.name!r} ends at byte {stored.end} of {size}")
+    for stored in tensors:
         if stored.begin != at:
             fault = "overlaps the one before it" if stored.begin < at else "leaves a gap before it"
             raise _damaged(shown, f"tensor {stored.name!r} {fault}")
