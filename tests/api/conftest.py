@@ -105,6 +105,8 @@ class FakeScheduling:
 class FakeLaunching:
     """A launcher that loads nothing: a launch stays LOADING until a test says how it ends."""
 
+    first_state = InstanceState.LOADING
+
     def __init__(self) -> None:
         self.reset()
 
@@ -136,7 +138,7 @@ class FakeLaunching:
         uid = spec.uid or spec.model.rpartition("/")[2]
         if uid in self.models:
             raise ModelExists(f"The name {uid!r} is taken.", param="model_uid")
-        self.models[uid] = Instance(uid=uid, spec=spec, state=InstanceState.LOADING, created_at=1.0)
+        self.models[uid] = Instance(uid=uid, spec=spec, state=self.first_state, created_at=1.0)
         return self.models[uid]
 
     async def wait(self, uid: str) -> Instance:
@@ -302,9 +304,10 @@ def client(opened: tuple[House, TestClient]) -> TestClient:
 def quick_house(
     opened: tuple[House, TestClient], monkeypatch: pytest.MonkeyPatch
 ) -> tuple[House, TestClient]:
-    """The shared house, where every job is done as soon as it is submitted."""
+    """The shared house, where every job is done as soon as it is submitted, every launch as soon as begun."""
     house, client = opened
     monkeypatch.setattr(house.scheduling, "wake", house.finish_all)
+    monkeypatch.setattr(house.launching, "first_state", InstanceState.READY)
     return house, client
 
 

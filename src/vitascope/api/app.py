@@ -10,7 +10,20 @@ from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
 from vitascope import __version__
-from vitascope.api import description, docs, errors, models, multi_gpu, openai, probes, vllm_omni, xinference
+from vitascope.api import (
+    description,
+    docs,
+    errors,
+    models,
+    multi_gpu,
+    openai,
+    probes,
+    vllm_omni,
+    xinference,
+    xinference_cluster,
+    xinference_models,
+    xinference_registrations,
+)
 from vitascope.api.headers import StandardHeaders
 from vitascope.api.security import BearerAuth, BodyLimit, HostGuard
 from vitascope.api.services import Services
@@ -59,12 +72,16 @@ def create_app(services: Services) -> FastAPI:
 
 def routers(services: Services) -> list[APIRouter]:
     """Make all routes, in the order in which they are tried."""
+    created = int(time.time())
     return [
         openai.OpenAIVideos(services).router(),
         vllm_omni.VllmOmni(services).router(),
         xinference.Xinference(services).router(),
         multi_gpu.MultiGpu(services).router(),
-        models.router(services, created=int(time.time())),
+        xinference_models.XinferenceModels(services).router(),
+        xinference_registrations.XinferenceRegistrations(services).router(),
+        xinference_cluster.XinferenceCluster(services, created=created).router(),
+        models.router(services, created=created),
         probes.router(services),
         docs.router(),
     ]

@@ -23,7 +23,20 @@ from vitascope.errors import VitascopeError
 log = logging.getLogger("vitascope.api")
 
 # Where clients read a refusal's sentence as `detail`: alone, or beside the envelope where two dialects meet.
-DETAIL_ALONE = ("/v1/video/", "/v1/requests/", "/v1/cluster/", "/token", "/video/", "/videos/")
+DETAIL_ALONE = (
+    "/v1/video/",
+    "/v1/requests/",
+    "/v1/cluster/",
+    "/v1/clusters",
+    "/v1/model_registrations/",
+    "/v1/engines/",
+    "/v1/workers",
+    "/v1/supervisor",
+    "/v1/address",
+    "/token",
+    "/video/",
+    "/videos/",
+)
 DETAIL_BESIDE = ("/v1/models",)
 UNFORESEEN = "The server had an error processing your request."
 POLICY_VIOLATION = 1008  # the WebSocket close code of a refusal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Literal
 
@@ -10,13 +11,16 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
+from vitascope.api.builtin_names import known_as
 from vitascope.api.errors import refusals
 from vitascope.api.services import Services
 from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
-from vitascope.errors import ModelNotFound
+from vitascope.errors import LaunchFailed, ModelLoading, ModelNotFound, VitascopeError
+from vitascope.launch import Instance, InstanceState
 from vitascope.request import Task
 
 OWNER = "vitascope"
+LOADING_RETRY_AFTER_S = 30  # as Xinference answers
 ABILITIES: dict[Task, str] = {  # Xinference's names of what a video model can do
     "t2v": "text2video",
     "i2v": "image2video",
@@ -24,7 +28,7 @@ ABILITIES: dict[Task, str] = {  # Xinference's names of what a video model can d
 }
 
 
-def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
+def _entry(card: ModelCard, name: str, names: Mapping[str, str], created: int) -> dict[str, Any]:
     return {
         "id": name,
         "object": "model",
@@ -32,7 +36,7 @@ def _entry(card: ModelCard, name: str, created: int) -> dict[str, Any]:
         "owned_by": OWNER,
         "root": card.name,
         "model_type": "video",
-        "model_name": card.name,
+        "model_name": names.get(card.name, card.name),
         "model_engine": OWNER,
         "model_ability": [ABILITIES[task] for task in card.tasks],
         "family": card.family,
@@ -59,6 +63,7 @@ _EXAMPLE: JsonDict = _entry(
         components={"transformer": 9_000_000},
     ),
     "vitascope-tiny",
+    {},
     created=1758941485,
 )
 
@@ -100,27 +105,49 @@ def router(services: Services, *, created: int) -> APIRouter:
     """Make the routes; `created` is the unix time that every model shows."""
     routes = APIRouter(prefix="/v1/models", tags=["Models"])
 
-    def listing() -> dict[str, dict[str, Any]]:
-        cards = services.scheduling.cards()
-        entries = {card.name: _entry(card, card.name, created) for card in cards}
-        for alias in services.settings.model_alias:
-            name, _, target = alias.partition("=")
-            card = next((c for c in cards if c.name == target or not target), None)
-            if card is not None:
-                entries.setdefault(name, _entry(card, name, created))
-        return entries
-
     @routes.get("", response_model=ModelList)
     async def list_models() -> Response:
         """List the served models."""
-        return JSONResponse({"object": "list", "data": list(listing().values())})
+        return JSONResponse({"object": "list", "data": list(listing(services, created).values())})
 
-    @routes.get("/{model}", response_model=Model, responses=refusals(404))
-    async def retrieve_model(model: str) -> Response:
-        """Retrieve one served model, by its name or an alias."""
-        try:
-            return JSONResponse(listing()[model])
-        except KeyError:
-            raise ModelNotFound(f"The model '{model[:80]}' does not exist.", param="model") from None
+    @routes.get("/{model_uid}", response_model=Model, responses=refusals(400, 404, 503))
+    async def retrieve_model(model_uid: str) -> Response:
+        """Retrieve one served model, by its name or an alias; one that is being loaded answers 503."""
+        entry = listing(services, created).get(model_uid)
+        if entry is None:
+            raise _absence(services, model_uid)
+        return JSONResponse(entry)
 
     return routes
+
+
+def listing(services: Services, created: int) -> dict[str, dict[str, Any]]:
+    """Return the served models and their aliases by name, as they are listed."""
+    cards = services.scheduling.cards()
+    names = {instance.uid: shown_name(instance) for instance in services.launching.instances()}
+    entries = {card.name: _entry(card, card.name, names, created) for card in cards}
+    for alias in services.settings.model_alias:
+        name, _, target = alias.partition("=")
+        card = next((c for c in cards if c.name == target or not target), None)
+        if card is not None:
+            entries.setdefault(name, _entry(card, name, names, created))
+    return entries
+
+
+def shown_name(instance: Instance) -> str:
+    """Return what a model is called besides its uid: never a path."""
+    return known_as(instance.spec.model) or instance.model_name
+
+
+def _absence(services: Services, uid: str) -> VitascopeError:
+    """Say why a model is not listed."""
+    found = next((each for each in services.launching.instances() if each.uid == uid), None)
+    if found is None:
+        return ModelNotFound(f"The model '{uid[:80]}' does not exist.", param="model")
+    if found.state is InstanceState.ERROR:
+        return LaunchFailed(f"{uid} could not be loaded: {found.error}", param="model")
+    loading = ModelLoading(
+        f"{uid} is being loaded ({found.progress:.0%}). Try again in a moment.", param="model"
+    )
+    loading.retry_after_s = LOADING_RETRY_AFTER_S
+    return loading
