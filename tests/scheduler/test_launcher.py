@@ -278,8 +278,11 @@ async def test_a_terminated_model_is_gone_at_once_and_answered_when_its_memory_i
         assert not ending.done()
         bench.fleet.may_end.set()
         assert (await asyncio.wait_for(ending, 5)).state is InstanceState.TERMINATED
+        assert bench.launcher.trouble() is None
+        await bench.launcher.terminate("first")
+        assert "No model is served" in bench.launcher.trouble()
         bench.launcher.hear(bench.worker("new"), Lost(-9, final=True))  # comes late, means nothing
-        assert bench.states() == {"first": "ready"}
+        assert bench.states() == {}
 
 
 async def test_clients_neither_launch_nor_end_models_where_the_operator_forbids_it():

@@ -23,7 +23,8 @@ def free_bytes(device: torch.device) -> int:
     """Return the bytes that are free there now, for all processes together."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return min(_machine_bytes(), _container_bytes())
+    left = _container_bytes()
+    return _machine_bytes() if left is None else min(_machine_bytes(), left)
 
 
 def _machine_bytes() -> int:
@@ -37,8 +38,8 @@ def _machine_bytes() -> int:
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
-def _container_bytes() -> float:
-    """Return what is left of the container's limit; cached files do not count, they make way."""
+def _container_bytes() -> int | None:
+    """Return what is left of the container's limit, if it has one; cached files make way and do not count."""
     try:
         limit = int((CGROUP / "memory.max").read_text(encoding="ascii"))
         used = int((CGROUP / "memory.current").read_text(encoding="ascii"))
@@ -46,5 +47,5 @@ def _container_bytes() -> float:
             line.split() for line in (CGROUP / "memory.stat").read_text(encoding="ascii").splitlines()
         )
     except (OSError, ValueError):  # no container, or no limit: "max"
-        return float("inf")
+        return None
     return limit - used + int(stat.get("inactive_file", 0))

@@ -38,6 +38,7 @@ from vitascope.scheduler.roster import Roster
 from vitascope.scheduler.slots import Slot
 from vitascope.wire import Event, LoadFailed, Loading, Measured
 
+NOTHING_SERVED = "No model is served now; launch one first."
 _OPEN = (InstanceState.LOADING, InstanceState.READY, InstanceState.UNLOADED)
 
 log = logging.getLogger(__name__)
@@ -76,8 +77,12 @@ class Launcher:
 
     def trouble(self) -> str | None:
         """Why no model takes jobs, as far as it is known; safe to show."""
-        told = [slot.shown(slot.failure) for slot in self._all() if slot.failure is not None]
-        return None if self.ready() or not told else told[0]
+        if self.ready():
+            return None
+        slots = [s for s in self._all() if s.state is InstanceState.LOADING] or self._all()
+        if not slots:
+            return NOTHING_SERVED
+        return next((slot.shown(slot.failure) for slot in slots if slot.failure is not None), None)
 
     def cards(self) -> Sequence[ModelCard]:
         """Return the cards of the served models, the default one first; kept while a worker restarts."""

@@ -103,5 +103,5 @@ def _measured(needs: Estimate, device: str) -> wire.Measured:
         device=device_name(where),
         weights_bytes=needs.weights_bytes,
         working_bytes=needs.working_bytes,
-        free_bytes=int(free_bytes(where)),
+        free_bytes=free_bytes(where),
     )
