@@ -43,7 +43,7 @@ class Registration(BaseModel):
     model_id: str | None = None
 
 
-class Registrations(RootModel[list[Registration | dict[str, Any]]]):
+class Registrations(RootModel[list[Registration]]):
     """The models that can be launched by name: names alone, or all that is known."""
 
     model_config = like([_REGISTRATION])
@@ -81,7 +81,12 @@ class XinferenceRegistrations:
             ("/engines/{model_type}/{model_name}", self.engines, Engines, (400, 404)),
         ):
             routes.add_api_route(
-                path, call, methods=["GET"], response_model=model, responses=refusals(*statuses)
+                path,
+                call,
+                methods=["GET"],
+                response_model=model,
+                response_model_exclude_unset=model is Registrations,  # names alone, unless more is asked
+                responses=refusals(*statuses),
             )
         return routes
 
@@ -97,7 +102,9 @@ class XinferenceRegistrations:
         known = (await self._services.off_loop(self._known)).values()
         if whole:
             return Registrations([*known])
-        return Registrations([{"model_name": one.model_name, "is_builtin": one.is_builtin} for one in known])
+        return Registrations(
+            [Registration(model_name=one.model_name, is_builtin=one.is_builtin) for one in known]
+        )
 
     async def registration(self, model_type: Type, model_name: Name) -> Registration:
         """Tell what is known of a model that can be launched by name."""
@@ -120,11 +127,12 @@ class XinferenceRegistrations:
     def _known(self) -> dict[str, Registration]:
         """Return what can be launched by name; blocking."""
         own = registered_names(self._services.settings)
-        known = {name: Registration(model_name=name, is_builtin=False) for name in own}
+        known = {name: Registration(model_name=name, is_builtin=False, model_type=VIDEO) for name in own}
         for model in BUILT_IN.values():
             built_in = Registration(
                 model_name=model.name,
                 is_builtin=True,
+                model_type=VIDEO,
                 model_family=model.family,
                 model_ability=[ABILITIES[task] for task in model.tasks],
                 model_hub=HUB,
