@@ -54,6 +54,15 @@ def test_every_route_is_in_the_document(document, shared_house):
     assert not missing, f"not in the document (is include_in_schema False by mistake?): {sorted(missing)}"
 
 
+def test_one_place_has_one_spelling(document):
+    spellings: dict[str, str] = {}
+    for path in document["paths"]:
+        bare = re.sub(r"{\w+}", "{}", path)
+        assert spellings.setdefault(bare, path) == path, (
+            "name the parameter as the other route of this path does"
+        )
+
+
 def test_every_route_says_enough_about_itself(document):
     lacks = [
         f"{method} {path} lacks {what}"

@@ -44,6 +44,11 @@ def test_the_routers_own_refusals_are_envelopes(client, method, path, status, co
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+def test_a_wrong_method_is_told_all_right_ones(client):
+    assert client.request("OPTIONS", "/v1/videos").headers["allow"] == "GET, POST"
+    assert client.put("/v1/videos/x").headers["allow"] == "DELETE, GET"
+
+
 def test_an_unforeseen_error_is_logged_whole_and_shown_as_one_sentence(client, house, caplog, monkeypatch):
     def broken(job_id):
         raise RuntimeError("/secret/path and a password")

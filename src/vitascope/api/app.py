@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.routing import APIRoute
 
 from vitascope import __version__
 from vitascope.api import (
@@ -64,9 +65,10 @@ def create_app(services: Services) -> FastAPI:
     parts = routers(services)
     for part in parts:
         app.include_router(part)
-    errors.install(app)
+    routes = [route for part in parts for route in part.routes if isinstance(route, APIRoute)]
+    errors.install(app, routes)
     _guard(app, services)
-    description.install(app, parts, keyed=services.settings.api_key is not None)
+    description.install(app, routes, keyed=services.settings.api_key is not None)
     return app
 
 

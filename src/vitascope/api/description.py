@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 
@@ -67,33 +67,33 @@ SAID: dict[str, VitascopeError] = {
         ),
         QueueFull("The queue is full (limit 256); try again later."),
         VitascopeError(UNFORESEEN),
-        Unavailable("The model is still being loaded. Try again in a moment."),
+        Unavailable("No model is served now; launch one first."),
     )
 }
 _VIDEO = "#/components/schemas/Video"
 _FASTAPI_ONLY = ("HTTPValidationError", "ValidationError")  # it announces a 422 that is never answered
 
 
-def install(app: FastAPI, routers: Sequence[APIRouter], *, keyed: bool) -> None:
-    """Have the document of an application made of `routers` completed; `keyed`: clients need a key."""
+def install(app: FastAPI, routes: Sequence[APIRoute], *, keyed: bool) -> None:
+    """Have the document of an application made of `routes` completed; `keyed`: clients need a key."""
     generate = app.openapi
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _complete(generate(), routers, keyed=keyed)
+            app.openapi_schema = _complete(generate(), routes, keyed=keyed)
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _complete(document: dict[str, Any], routers: Sequence[APIRouter], *, keyed: bool) -> dict[str, Any]:
+def _complete(document: dict[str, Any], routes: Sequence[APIRoute], *, keyed: bool) -> dict[str, Any]:
     document["tags"] = [{"name": name, "description": about} for name, about in TAGS.items()]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             _describe(operation, path, method, keyed=keyed)
-    for path, operation in _heads(document, routers):
+    for path, operation in _heads(document, routes):
         document["paths"][path]["head"] = operation
-    _fill_components(document["components"], routers)
+    _fill_components(document["components"], routes)
     if keyed:
         document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         document["security"] = [{"key": []}]
@@ -142,9 +142,9 @@ def _describe_answer(answer: dict[str, Any], status: str, path: str) -> None:
         answer["content"] = {"application/json": refusal}
 
 
-def _heads(document: dict[str, Any], routers: Sequence[APIRouter]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _heads(document: dict[str, Any], routes: Sequence[APIRoute]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Describe each HEAD as its GET without the bodies."""
-    for route in _routes(routers):
+    for route in routes:
         if route.methods == {"HEAD"}:
             operation = document["paths"][route.path]["get"]
             answers = {
@@ -155,22 +155,18 @@ def _heads(document: dict[str, Any], routers: Sequence[APIRouter]) -> Iterator[t
             yield route.path, {**operation, **about}
 
 
-def _routes(routers: Sequence[APIRouter]) -> list[APIRoute]:
-    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
-
-
 def _reference(name: str) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _fill_components(components: dict[str, Any], routers: Sequence[APIRouter]) -> None:
+def _fill_components(components: dict[str, Any], routes: Sequence[APIRoute]) -> None:
     components["headers"] = {
         name: {"description": about, "schema": {"type": "string"}} for name, about in HEADERS.items()
     }
     schemas = components["schemas"]
     for name in _FASTAPI_ONLY:
         schemas.pop(name, None)
-    answered = [route.response_model for route in _routes(routers) if route.response_model is not None]
+    answered = [route.response_model for route in routes if route.response_model is not None]
     _, made = TypeAdapter.json_schemas(  # again: FastAPI drops the nulls of examples
         [(i, "serialization", TypeAdapter(kind)) for i, kind in enumerate((*ERROR_MODELS, *answered))],
         ref_template="#/components/schemas/{model}",

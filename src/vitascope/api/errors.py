@@ -6,12 +6,14 @@ Holds the api's one broad `except`: what nobody foresaw is logged whole and show
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 from starlette.exceptions import HTTPException
@@ -132,20 +134,31 @@ def _advice(error: VitascopeError) -> dict[str, str]:
     return headers
 
 
-def install(app: FastAPI) -> None:
+def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
     """Have the framework's own refusals (unknown URL, wrong method) answered in the envelope."""
-    app.exception_handler(HTTPException)(_http_error)
+
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        headers = error.headers
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:  # the framework names those of one route only
+            headers = {"allow": ", ".join(_methods(request.url.path, routes))}
+        return _http_error(request, error, headers)
+
+    app.exception_handler(HTTPException)(http_error)
     app.exception_handler(RequestValidationError)(_validation_error)
 
 
-async def _http_error(request: Request, error: HTTPException) -> Response:
+def _methods(path: str, routes: Sequence[APIRoute]) -> list[str]:
+    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods})
+
+
+def _http_error(request: Request, error: HTTPException, headers: Mapping[str, str] | None) -> Response:
     message, code = str(error.detail), None
     if error.status_code == HTTPStatus.NOT_FOUND:
         message, code = f"Unknown request URL: {request.method} {request.url.path}.", "unknown_url"
     elif error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         message, code = f"Not allowed to {request.method} on {request.url.path}.", "method_not_allowed"
     content = body(message, status=error.status_code, code=code)
-    return JSONResponse(in_words_of(request.url.path, content), error.status_code, error.headers)
+    return JSONResponse(in_words_of(request.url.path, content), error.status_code, headers)
 
 
 async def _validation_error(request: Request, error: RequestValidationError) -> Response:
