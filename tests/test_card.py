@@ -20,7 +20,7 @@ from vitascope.card import (
     resolve,
 )
 from vitascope.errors import InvalidRequest
-from vitascope.request import AttentionCache, GenerationRequest
+from vitascope.request import AttentionCache, Continuation, GenerationRequest
 
 CARD = ModelCard(
     name="tiny",
@@ -62,6 +62,8 @@ DISTILLED = replace(
 )
 BOUNDED = replace(CARD, rules=replace(CARD.rules, max_height=480, max_width=832))
 CACHING = replace(CARD, rules=replace(CARD.rules, attention_cache_token_bytes=64))
+ANEW = replace(CARD, tasks=("t2v", "v2v"))
+CONTINUED = Continuation(clip="c", num_frames=17)
 FIXED = replace(CARD, rules=replace(CARD.rules, sizes=((480, 832), (320, 512))))
 
 
@@ -230,6 +232,50 @@ REFUSALS = [
         "seed",
         f"seed is {MAX_SEED - 1}; 3 clips take the seeds from there on, none above {MAX_SEED}.",
     ),
+    (CARD, {"video": "c"}, "video", "tiny cannot generate from a clip; it does t2v, i2v."),
+    (
+        ANEW,
+        {"strength": 0.5},
+        "strength",
+        "strength says how much of a clip is made anew, and none is given; give one as video.",
+    ),
+    (ANEW, {"video": "c", "strength": 1.1}, "strength", "strength is 1.1; it must be from 0 to 1."),
+    (
+        ANEW,
+        {"video": "c", "strength": 0.03, "num_inference_steps": 30},
+        "strength",
+        "strength is 0.03, which of 30 steps leaves none; it must be at least 0.0334.",
+    ),
+    (
+        ANEW,
+        {"video": "c", "first_frame": "k"},
+        "video",
+        "A clip is made anew from a clip or from pictures; give one of them.",
+    ),
+    (
+        PLAIN,
+        {"first_frame": "k", "continues": CONTINUED},
+        "video",
+        "tiny cannot continue a clip; it does t2v.",
+    ),
+    (
+        replace(CARD, makes_sound=True),
+        {"first_frame": "k", "continues": CONTINUED},
+        "video",
+        "tiny cannot continue a clip; its sound cannot be joined.",
+    ),
+    (
+        CARD,
+        {"first_frame": "k", "continues": CONTINUED, "num_frames": 1},
+        "num_frames",
+        "num_frames is 1, and that frame is the clip's own last one; use 5.",
+    ),
+    (
+        CARD,
+        {"first_frame": "k", "continues": CONTINUED, "seconds": 8},
+        "seconds",
+        "seconds is 8; at 16 fps tiny makes at most 7.50 seconds.",
+    ),
     (
         replace(CARD, tasks=("i2v",)),
         {},
@@ -320,6 +366,27 @@ def test_equal_requests_are_written_alike_whether_their_numbers_came_whole_or_no
 def test_a_request_holds_every_wish():
     wished = {field.name for field in fields(Wish)} - {"seconds"}
     assert wished < {field.name for field in fields(GenerationRequest)}
+
+
+@pytest.mark.parametrize(
+    ("steps", "strength", "taken"),
+    [(50, None, 40), (50, 1.0, 50), (3, 0.34, 1), (50, 0.58, 28), (30, 0.0334, 1)],
+)
+def test_strength_takes_the_last_steps_of_the_schedule(steps, strength, taken):
+    request = ask(ANEW, video="c", strength=strength, num_inference_steps=steps, num_outputs=2)
+    assert (request.task, request.num_steps, request.all_steps) == ("v2v", taken, 2 * taken)
+    assert request.strength == (strength or 0.8)
+
+
+@pytest.mark.parametrize(
+    ("wish", "made"),
+    [({"seconds": 1}, 17), ({"seconds": 0.01}, 5), ({"seconds": 7.5}, 121), ({"num_frames": 9}, 9), ({}, 81)],
+)
+def test_a_continuation_adds_what_it_makes_but_for_the_joint(wish, made):
+    request = ask(first_frame="k", continues=CONTINUED, **wish)
+    assert (request.task, request.num_frames, request.total_frames) == ("i2v", made, 17 + made - 1)
+    assert request.duration_s == (16 + made) / 16
+    assert request.input_keys == ("k", "c")
 
 
 GUIDED = replace(

@@ -23,6 +23,7 @@ from diffusers import (
     WanImageToVideoPipeline,
     WanPipeline,
     WanTransformer3DModel,
+    WanVideoToVideoPipeline,
 )
 from PIL import Image
 from transformers import (
@@ -82,6 +83,7 @@ class Tiny:
         asked |= {"num_inference_steps": 3, "guidance_scale": 4.0}
         asked |= {"first_frame": "a" * 64} if self.case.media.first_frame is not None else {}
         asked |= {"last_frame": "b" * 64} if self.case.media.last_frame is not None else {}
+        asked |= {"video": "c" * 64} if self.case.media.video is not None else {}
         return resolve(Wish(**(asked | self.case.wish | wishes)), self.family.card)
 
     def reference(self, request: GenerationRequest, output_type: str = "latent") -> Any:
@@ -219,11 +221,45 @@ def ask_wan(pipeline: Any, request: GenerationRequest, media: Media, output_type
     ).frames
 
 
+def ask_wan_clip(pipeline: Any, request: GenerationRequest, media: Media, output_type: str) -> Any:
+    """Ask Wan's video-to-video pipeline, on the networks of another one, for what `request` says."""
+    parts = {name: pipeline.components[name] for name in WanVideoToVideoPipeline._get_signature_types()}
+    pipeline = WanVideoToVideoPipeline(**parts)
+    pipeline.vae_scale_factor_spatial = pipeline.vae.config.scale_factor_spatial  # it takes each VAE's for 8
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline(
+        video=[Image.fromarray(frame) for frame in media.video],
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        height=request.height,
+        width=request.width,
+        num_inference_steps=request.num_inference_steps,
+        strength=request.strength,
+        guidance_scale=request.guidance_scale,
+        max_sequence_length=request.max_sequence_length,
+        generator=torch.Generator().manual_seed(request.seed),
+        output_type=output_type,
+    ).frames
+
+
+def clip(seed: int, num_frames: int = 9, size: int = 32) -> np.ndarray:
+    """Return some uint8 clip, (num_frames, size, size, 3)."""
+    return np.stack([picture(seed + i, size) for i in range(num_frames)])
+
+
 _ONE = Media(picture(1, 40))
 _TWO = Media(picture(1, 40), picture(2, 48))
 
 WAN_CASES = [
     Case("wan21_t2v", wan21_t2v, ask_wan),
+    Case(
+        "wan21_v2v",
+        wan21_t2v,
+        ask_wan_clip,
+        wish={"num_inference_steps": 4},  # of which 0.8 are three
+        media=Media(video=clip(3)),
+        other={"height": 64, "width": 32, "num_inference_steps": 5, "strength": 0.6},
+    ),
     Case("wan21_i2v", _wan21_pictures, ask_wan, media=_ONE),
     Case("wan21_flf2v", lambda: _wan21_pictures(pos_embed_seq_len=2 * 5), ask_wan, media=_TWO),
     Case("wan22_t2v", wan22_t2v, ask_wan, wish={"num_inference_steps": 4, "guidance_scale_2": 3.0}),

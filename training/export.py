@@ -46,7 +46,7 @@ def description(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) ->
     """Return what the server reads about the model beside the weights."""
     return {
         "name": "vitascope-tiny",
-        "tasks": ["t2v", "i2v", "flf2v"],
+        "tasks": ["t2v", "i2v", "flf2v", "v2v"],
         "defaults": {
             "height": 64, "width": 64, "num_frames": 17, "fps": 8,
             "num_inference_steps": args.inference_steps, "guidance_scale": args.guidance,

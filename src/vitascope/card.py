@@ -6,17 +6,19 @@ that the control side knows every rule without importing a family.
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 from dataclasses import dataclass, field, fields
 
 from vitascope.errors import InvalidRequest
-from vitascope.request import AttentionCache, GenerationRequest, Task
+from vitascope.request import AttentionCache, Continuation, GenerationRequest, Task
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARS = 32_000
 MAX_LORA_SCALE = 4.0
 MAX_OUTPUTS = 10
+DEFAULT_STRENGTH = 0.8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +117,9 @@ class Wish:
     last_frame: str | None = None
     attention_cache: AttentionCache | None = None
     num_outputs: int | None = None
+    video: str | None = None
+    strength: float | None = None
+    continues: Continuation | None = None
 
 
 WISH_FIELDS = tuple(f.name for f in fields(Wish))
@@ -164,8 +169,12 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         last_frame=wish.last_frame,
         attention_cache=_attention_cache(wish.attention_cache, card),
         num_outputs=num_outputs,
+        video=wish.video,
+        strength=_strength(wish),
+        continues=wish.continues,
     )
     _check_task(request, card)
+    _check_source(request, card)
     _check_pixels(request, card)
     return request
 
@@ -186,7 +195,7 @@ def prompt_warnings(prompt: str, card: ModelCard) -> list[str]:
 
 def cache_warnings(request: GenerationRequest) -> list[str]:
     """Tell the caller of an attention cache that spares no step."""
-    cache, num_steps = request.attention_cache, request.num_inference_steps
+    cache, num_steps = request.attention_cache, request.num_steps
     if cache is None or cache.acts_within(num_steps):
         return []
     needs = "it needs an interval above 1, and a start_step below end_step and below the last step"
@@ -270,14 +279,15 @@ def _num_frames(wish: Wish, card: ModelCard) -> int:
     if wish.num_frames is None and wish.seconds is not None:
         seconds = _in_range("seconds", wish.seconds, 0.0, 0.01, 3600.0)
         fps = _in_range("fps", wish.fps, card.defaults.fps, 1.0, 120.0)
-        value = max(round((seconds * fps - 1) / stride), 0) * stride + 1
-        if value > rules.max_frames:
-            limit = rules.max_frames / fps
+        joint = wish.continues is not None  # the first frame is there already and adds nothing
+        strides = max(round((seconds * fps - 1 + joint) / stride), int(joint))
+        if strides * stride + 1 > rules.max_frames:
+            limit = (rules.max_frames - joint) / fps
             raise InvalidRequest(
                 f"seconds is {seconds:g}; at {fps:g} fps {card.name} makes at most {limit:.2f} seconds.",
                 param="seconds",
             )
-        return value
+        return strides * stride + 1
     value = card.defaults.num_frames if wish.num_frames is None else wish.num_frames
     if value < 1 or (value - 1) % stride or value > rules.max_frames:
         near = _nearest(min(max(value, 1), rules.max_frames), stride, 1, rules.max_frames)
@@ -355,18 +365,56 @@ def _attention_cache(given: AttentionCache | None, card: ModelCard) -> Attention
     return given
 
 
+def _strength(wish: Wish) -> float | None:
+    if wish.video is not None:
+        return float(_in_range("strength", wish.strength, DEFAULT_STRENGTH, 0.0, 1.0))
+    if wish.strength is not None:
+        raise InvalidRequest(
+            "strength says how much of a clip is made anew, and none is given; give one as video.",
+            param="strength",
+        )
+    return None
+
+
+# What a task is made from, and the field that a refusal of it is about.
+_MADE_FROM: dict[Task, tuple[str, str]] = {
+    "t2v": ("a prompt alone", "input_reference"),
+    "i2v": ("a first frame", "input_reference"),
+    "flf2v": ("a first and a last frame", "last_frame_reference"),
+    "v2v": ("a clip", "video"),
+}
+
+
 def _check_task(request: GenerationRequest, card: ModelCard) -> None:
     if request.last_frame is not None and request.first_frame is None:
         raise InvalidRequest("A last frame needs a first frame beside it.", param="last_frame_reference")
+    if request.continues is not None and (request.task not in card.tasks or card.makes_sound):
+        why = "its sound cannot be joined" if card.makes_sound else f"it does {', '.join(card.tasks)}"
+        raise InvalidRequest(f"{card.name} cannot continue a clip; {why}.", param="video")
     if request.task not in card.tasks:
-        param = {"t2v": "input_reference", "i2v": "input_reference", "flf2v": "last_frame_reference"}[
-            request.task
-        ]
-        what = {"t2v": "a prompt alone", "i2v": "a first frame", "flf2v": "a first and a last frame"}[
-            request.task
-        ]
+        what, param = _MADE_FROM[request.task]
         raise InvalidRequest(
             f"{card.name} cannot generate from {what}; it does {', '.join(card.tasks)}.", param=param
+        )
+
+
+def _check_source(request: GenerationRequest, card: ModelCard) -> None:
+    """Check what is asked of a source clip beyond what any clip is asked."""
+    if request.video is not None and request.first_frame is not None:
+        raise InvalidRequest(
+            "A clip is made anew from a clip or from pictures; give one of them.", param="video"
+        )
+    if request.num_steps < 1:
+        least = math.ceil(1e4 / request.num_inference_steps) / 1e4
+        raise InvalidRequest(
+            f"strength is {request.strength:g}, which of {request.num_inference_steps} steps leaves none; "
+            f"it must be at least {least:g}.",
+            param="strength",
+        )
+    if request.continues is not None and request.num_frames == 1:
+        raise InvalidRequest(
+            f"num_frames is 1, and that frame is the clip's own last one; use {card.rules.frame_stride + 1}.",
+            param="num_frames",
         )
 
 

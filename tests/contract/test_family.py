@@ -95,7 +95,7 @@ def test_a_generation_resumed_at_any_step_ends_the_same_to_the_bit(model: Tiny) 
         request = model.request(sample_solver=solver)
         whole = run(model, request)
         states = {s.step: s.state for s in whole.snapshots if s is not None}
-        assert sorted(states) == list(range(1, request.num_inference_steps + 1))
+        assert sorted(states) == list(range(1, request.num_steps + 1))
         for step, state in states.items():
             resumed = run(model, request, resume=state)
             assert equal(resumed.latents, whole.latents), (solver, step)
@@ -169,7 +169,7 @@ def test_generations_that_share_a_forward_pass_equal_each_alone_closely(model: T
         events = engine.tick()
         shared += len(events) == 2
         latents |= {e.job_id: e.latents for e in events if isinstance(e, Completed)}
-    assert shared == requests["a"].num_inference_steps
+    assert shared == requests["a"].num_steps
     for job_id, request in requests.items():
         torch.testing.assert_close(latents[job_id], run(model, request).latents, rtol=1e-4, atol=1e-4)
 
@@ -181,7 +181,7 @@ def test_a_preview_can_be_had_at_any_step(model: Tiny) -> None:
     engine.tick()
     assert engine.preview("job") is None
     previews = []
-    for _ in range(request.num_inference_steps):
+    for _ in range(request.num_steps):
         engine.tick()
         preview = engine.preview("job")
         assert preview is not None

@@ -12,7 +12,7 @@ from vitascope.jobs.job import TRANSITIONS, Failure, Idempotency, Job, Move, Sta
 from vitascope.jobs.memory import MemoryStore
 from vitascope.jobs.moves import DELETED_GRACE_S
 from vitascope.jobs.sql import SqlStore
-from vitascope.request import GenerationRequest
+from vitascope.request import Continuation, GenerationRequest
 from vitascope.wire import Stats, StoredFile
 
 STATS = Stats(stage_s={"encode": 0.25, "denoise": 2.5}, peak_memory_bytes=2**33, num_inference_steps=20)
@@ -480,6 +480,15 @@ def test_the_keys_in_use_are_those_that_jobs_still_need(store):
     store.delete(picture.id, 30.0)
     store.cancelled(running.id, 1, 30.0)
     assert store.keys_in_use() == {CLIP.key}
+
+
+def test_a_jobs_clips_are_kept_until_it_has_expired(store):
+    source = Continuation(clip="c.lossless", num_frames=9)
+    job = in_state(store, State.SUCCEEDED, video="v.lossless", strength=0.5, continues=source)
+    assert store.get(job.id).request.continues == source
+    assert store.keys_in_use() == {"v.lossless", "c.lossless", CLIP.key}
+    store.expire(job.id)
+    assert store.keys_in_use() == set()
 
 
 def test_every_change_is_told_once_it_is_made(open_store):

@@ -10,7 +10,7 @@ from tiny_clips import encoded, moving
 from vitascope.errors import InvalidMedia, NotFound
 from vitascope.media import foreign
 from vitascope.media.artifacts import FolderArtifacts
-from vitascope.media.clips import DECODER, Clips, load_clip
+from vitascope.media.clips import DECODER, Clips, joined, load_clip
 from vitascope.media.foreign import Fit, Limits
 from vitascope.media.inputs import load_picture
 from vitascope.media.lossless import clip_key
@@ -28,7 +28,7 @@ def test_an_upload_and_a_stored_file_are_kept_alike_and_once(clips):
     assert clips.measure(stored) == clips.measure(encoded())
     key = clips.keep(encoded(), WHOLE, param="video")
     assert clips.keep(stored, WHOLE) == key
-    frames = np.concatenate(list(load_clip(clips.artifacts, key)))
+    frames = load_clip(clips.artifacts, key)
     assert (frames.shape, clip_key(frames)) == ((9, 32, 48, 3), key)
     assert sorted(clips.artifacts.keys()) == sorted([stored, key])
     assert not list((clips.artifacts.root / "pending").iterdir())
@@ -71,3 +71,9 @@ def test_the_decoder_gives_up_memory_files_and_time():
     )
     done = subprocess.run([DECODER[0], "-P", "-c", told], stdout=subprocess.PIPE, check=True, timeout=60)
     assert json.loads(done.stdout) == [7 + foreign.MEMORY_BYTES, foreign.CPU_S, 0, foreign.FILES]
+
+
+def test_the_joint_of_two_clips_is_there_once():
+    clip, made = moving(5), moving(9)[4:]
+    for chunks in ([made], [made[:1], made[1:]], [made[:3], made[3:]]):
+        assert (np.concatenate(list(joined([clip[:2], clip[2:]], chunks))) == moving(9)).all()

@@ -64,7 +64,7 @@ class ToyFamily:
         self, request: GenerationRequest, conditioning: float, generator: torch.Generator
     ) -> Trajectory:
         latents = {"video": torch.rand(1, 1, 1, 1, 1, generator=generator)}
-        return Trajectory(latents, {"video": Halving(request.num_inference_steps)})
+        return Trajectory(latents, {"video": Halving(request.num_steps)})
 
     def batch_key(self, sample: Sample) -> int:
         return 0

@@ -18,7 +18,10 @@ from vitascope import wire
 from vitascope.engine.engine import Engine
 from vitascope.errors import OutOfMemory
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.inputs import keep_picture
+from vitascope.media.lossless import SUFFIX, LosslessWriter
 from vitascope.media.video import read_video
+from vitascope.request import Continuation
 from vitascope.worker.loop import Loop
 
 NEVER_S = 1e9
@@ -231,6 +234,58 @@ def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family
     assert server.until(wire.Failed)[0].job_id == "bad"
     server.command(generate("good"))
     server.until(wire.Finished, "good")
+
+
+def kept_clip(artifacts, frames) -> str:
+    with artifacts.new_file(SUFFIX) as pending:
+        with LosslessWriter(pending.path, width=16, height=16) as writer:
+            writer.write(frames)
+        return pending.commit_as(writer.sha256)
+
+
+@pytest.mark.parametrize("num_outputs", [1, 2])
+def test_a_continued_clip_is_stored_whole_and_goes_on_from_a_checkpoint_to_the_same_bytes(
+    serve, generate, artifacts, num_outputs
+):
+    source = np.stack([np.full((16, 16, 3), level, np.uint8) for level in range(40, 240, 10)])
+    picture = keep_picture(artifacts, source[-1])
+    wish = {
+        "first_frame": picture,
+        "continues": Continuation(clip=kept_clip(artifacts, source), num_frames=20),
+        "num_outputs": num_outputs,
+    }
+    server = serve(checkpoint_interval_s=0)
+    server.command(generate(**wish))
+    finished, before = server.until(wire.Finished)
+    saved = [event for event in before if isinstance(event, wire.Checkpointed)][-1]
+    frames = read_video(artifacts.path(finished.files[0].key)).frames
+    assert frames.shape == (24, 16, 16, 3)
+    assert np.abs(frames[:20].astype(int) - source).max() <= 4
+    levels = [float(frame.mean()) for frame in frames[20:]]  # the toy's rise by one a frame
+    assert np.abs(np.diff(levels) - 1).max() <= 1
+    output = num_outputs - 1
+    server.command(generate("b", output=output, resume_key=saved.key, resume_step=saved.step, **wish))
+    again, _ = server.until(wire.Finished, "b")
+    assert clip_of(artifacts, again) == clip_of(artifacts, finished)
+
+
+def test_a_clip_made_anew_reaches_the_family_and_counts_its_own_steps(serve, generate, family, artifacts):
+    source = np.arange(5 * 16 * 16 * 3, dtype=np.uint8).reshape(5, 16, 16, 3)
+    seen = []
+    family.encode = lambda request, media: float(len(seen.append(media.video) or "p"))
+    server = serve()
+    server.command(generate(video=kept_clip(artifacts, source), strength=0.5))
+    finished, before = server.until(wire.Finished)
+    assert (seen[0] == source).all()
+    assert progress_of(before)[-1] == ("finish", 2)
+    assert {e.num_steps for e in before if isinstance(e, wire.Progress)} == {2}
+    assert finished.stats.num_inference_steps == 2
+
+
+def test_a_missing_clip_fails_its_job_by_name(serve, generate):
+    server = serve()
+    server.command(generate(video="0" * 64 + ".lossless", strength=0.5))
+    assert server.until(wire.Failed)[0].code == "not_found"
 
 
 def test_out_of_memory_says_so_and_the_worker_lives_on(serve, generate, family):

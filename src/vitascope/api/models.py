@@ -25,6 +25,7 @@ ABILITIES: dict[Task, str] = {  # Xinference's names of what a video model can d
     "t2v": "text2video",
     "i2v": "image2video",
     "flf2v": "firstlastframe2video",
+    "v2v": "video2video",
 }
 
 

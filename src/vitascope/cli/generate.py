@@ -104,7 +104,7 @@ def _report(clip: Clip, paths: list[Path], *, load_s: float, total_s: float) -> 
         f"({request.duration_s:.2f} s), seed {request.seed}"
     )
     timing = {"load": load_s, **stages, "total": total_s}
-    speed = pace(request.num_inference_steps / stages["denoise"])
+    speed = pace(request.num_steps / stages["denoise"])
     typer.echo(
         "  " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in timing.items()) + f" ({speed})"
     )

@@ -80,7 +80,7 @@ class Generation:
     @property
     def step(self) -> int:
         """Denoising steps that are done, counted through all outputs."""
-        return self.output * self.request.num_inference_steps + self.output_step
+        return self.output * self.request.num_steps + self.output_step
 
     @property
     def output_step(self) -> int:
@@ -148,7 +148,7 @@ class Generation:
         """Hold on to this boundary's state for as long as steps follow that need what its step computes."""
         if self.request.attention_cache is None:
             return
-        actions = plan_for(self.request.attention_cache, self.request.num_inference_steps)
+        actions = plan_for(self.request.attention_cache, self.request.num_steps)
         step = self.output_step
         action = actions[step] if step < len(actions) else Action.COMPUTE
         if action is Action.STORE:

@@ -148,7 +148,7 @@ class Job:
     @property
     def stored_steps(self) -> int:
         """Steps of the outputs that are stored, as steps are counted through all outputs."""
-        return self.num_stored * self.request.num_inference_steps
+        return self.num_stored * self.request.num_steps
 
     def moved(self, move: Move, **changes: object) -> Job:
         """Return the job after `move` with `changes` applied, or raise `IllegalTransition`."""

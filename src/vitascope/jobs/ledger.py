@@ -113,9 +113,9 @@ def keys_of(jobs: Iterable[Job]) -> set[str]:
     """
     keys: set[str | None] = set()
     for job in jobs:
-        if job.state is State.DELETED:
+        if job.state in {State.DELETED, State.EXPIRED}:  # nothing can be made from either any more
             continue
-        keys |= {job.request.first_frame, job.request.last_frame}
+        keys.update(job.request.input_keys)
         if job.state in LIVE or job.state is State.SUCCEEDED:
             keys |= {file.key for file in job.files}
         if job.state in LIVE:

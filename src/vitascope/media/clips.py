@@ -8,10 +8,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import msgspec
+import numpy as np
 
 from vitascope.config import child_environment
 from vitascope.errors import InvalidMedia
@@ -62,7 +63,7 @@ class Clips:
     def keep_last_frame(self, key: str) -> str:
         """Store the last frame of a kept clip as a picture and return its key. Raises `NotFound`."""
         last = None
-        for chunk in load_clip(self.artifacts, key):
+        for chunk in clip_chunks(self.artifacts, key):
             last = chunk[-1]
         assert last is not None, "a kept clip has frames"
         return keep_picture(self.artifacts, last)
@@ -101,7 +102,21 @@ class Clips:
         )
 
 
-def load_clip(artifacts: Artifacts, key: str) -> Iterator[Pixels]:
+def clip_chunks(artifacts: Artifacts, key: str) -> Iterator[Pixels]:
     """Yield a kept clip's frames in chunks: (frames, height, width, 3), RGB. Raises `NotFound`."""
     with artifacts.open(key) as file:
         yield from read_lossless(file)
+
+
+def load_clip(artifacts: Artifacts, key: str) -> Pixels:
+    """Return a kept clip: (frames, height, width, 3), RGB. Raises `NotFound`."""
+    return np.concatenate(list(clip_chunks(artifacts, key)))
+
+
+def joined(clip: Iterable[Pixels], made: Iterable[Pixels]) -> Iterator[Pixels]:
+    """Yield a clip's frames and then those made from its last one, which is left out the second time."""
+    yield from clip
+    joint = 1
+    for frames in made:
+        yield frames[joint:]
+        joint = 0

@@ -25,10 +25,11 @@ Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
 
 @dataclass(frozen=True, slots=True)
 class Media:
-    """The pictures of a request, decoded; None where the request has none."""
+    """The pictures of a request, and the clip that it makes anew, decoded; None where it has none."""
 
     first_frame: Picture | None = None
     last_frame: Picture | None = None
+    video: Pixels | None = None
 
 
 @dataclass(slots=True)

@@ -35,7 +35,9 @@ _FIRST_LAST: tuple[Task, ...] = ("i2v", "flf2v")
 _ALL: tuple[Task, ...] = ("t2v", *_FIRST_LAST)
 
 RECOGNISED = (
-    Recognised("WanPipeline", "wan", _ALL, "Wan2.1 T2V, Wan2.2 T2V-A14B and TI2V-5B, the bundled model"),
+    Recognised(
+        "WanPipeline", "wan", (*_ALL, "v2v"), "Wan2.1 T2V, Wan2.2 T2V-A14B and TI2V-5B, the bundled model"
+    ),
     Recognised("WanImageToVideoPipeline", "wan", _FIRST_LAST, "Wan2.1 I2V and FLF2V, Wan2.2 I2V-A14B"),
     Recognised("HunyuanVideoPipeline", "hunyuan_video", ("t2v",), "HunyuanVideo"),
     Recognised("HunyuanVideoImageToVideoPipeline", "hunyuan_video", ("i2v",), "HunyuanVideo-I2V"),

@@ -47,11 +47,15 @@ _FLOW: dict[str, dict[str, Any]] = {
 
 
 class FlowSolver:
-    """One stream's solver over a diffusers scheduler whose timesteps are set."""
+    """One stream's solver over a diffusers scheduler whose timesteps are set.
 
-    def __init__(self, scheduler: Any) -> None:
-        scheduler.set_begin_index(0)  # or the first index is looked up by a timestep that may occur twice
-        self.timesteps: Tensor = scheduler.timesteps
+    Of these, the last `num_steps` are taken; all of them if it is None.
+    """
+
+    def __init__(self, scheduler: Any, num_steps: int | None = None) -> None:
+        self._skipped = 0 if num_steps is None else len(scheduler.timesteps) - num_steps
+        scheduler.set_begin_index(self._skipped)  # or it is looked up by a timestep that may occur twice
+        self.timesteps: Tensor = scheduler.timesteps[self._skipped :]
         self._scheduler = scheduler
         self._fresh = dict(vars(scheduler))
 
@@ -64,8 +68,14 @@ class FlowSolver:
 
     def estimate(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the clean latents: the noisy ones less sigma times the predicted flow."""
-        sigma = float(self._scheduler.sigmas[index])
+        sigma = float(self._scheduler.sigmas[self._skipped + index])
         return latents - sigma * prediction.to(latents.dtype)
+
+    def noised(self, latents: Tensor, noise: Tensor) -> Tensor:
+        """Return clean latents as they are before the first step: on the straight way to the noise."""
+        sigma = self._scheduler.sigmas[self._skipped].to(latents.device, latents.dtype)
+        noised: Tensor = (1 - sigma) * latents + sigma * noise
+        return noised
 
     def state(self) -> dict[str, Tensor]:
         """Return every attribute that stepping changed: tensors, numbers and lists of tensors."""
@@ -126,8 +136,10 @@ def make_solver(
     num_inference_steps: int,
     flow_shift: float | None,
     device: torch.device | str = "cpu",
+    *,
+    num_steps: int | None = None,
 ) -> FlowSolver:
-    """Make a fresh solver for one stream of one generation.
+    """Make a fresh solver for one stream of one generation; it takes the last `num_steps` of the schedule.
 
     `config` is the checkpoint's scheduler_config.json. Its own class is built from it as diffusers does;
     another `name` (one of `SOLVERS`) takes only the length of the schedule and the shift from it.
@@ -141,4 +153,4 @@ def make_solver(
         num_train = int(config.get("num_train_timesteps", 1000))
         scheduler = _CLASSES[name](num_train_timesteps=num_train, **{_SHIFT[name]: shift}, **_FLOW[name])
     scheduler.set_timesteps(num_inference_steps, device=device)
-    return FlowSolver(scheduler)
+    return FlowSolver(scheduler, num_steps)

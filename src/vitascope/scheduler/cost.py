@@ -65,7 +65,7 @@ class CostBook:
         if num_steps <= 0:
             return
         shape, seconds = shape_of(request), stats.stage_s
-        num_decoded = math.ceil(num_steps / request.num_inference_steps)
+        num_decoded = math.ceil(num_steps / request.num_steps)
         step_s = seconds.get("denoise", 0.0) / num_steps
         known = self._rates.get(shape, Rates(step_s))
         self._rates[shape] = Rates(
@@ -97,7 +97,7 @@ class CostBook:
             return None
         encode = (rates.encode_s or 0.0) if step == 0 and stage in {"queued", "start", "encode"} else 0.0
         steps = (request.all_steps - step) * rates.step_s
-        undecoded = request.num_outputs - step // request.num_inference_steps + (stage == "decode")
+        undecoded = request.num_outputs - step // request.num_steps + (stage == "decode")
         return encode + steps + undecoded * (rates.decode_s or 0.0) + (rates.finish_s or 0.0)
 
 

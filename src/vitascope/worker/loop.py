@@ -21,6 +21,7 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.generation import Stage
 from vitascope.errors import GenerationFailed, NotFound, VitascopeError
 from vitascope.media.artifacts import Artifacts
+from vitascope.media.clips import load_clip
 from vitascope.media.inputs import load_picture
 from vitascope.media.previews import to_webp
 from vitascope.models.family import Media
@@ -130,7 +131,7 @@ class Loop:
 
     def _begin(self, task: Task, state: bytes | None) -> None:
         command = task.command
-        anew = command.output * command.request.num_inference_steps
+        anew = command.output * command.request.num_steps
         step = anew if state is None else command.resume_step
         task.resuming = state is not None
         self._engine.start(
@@ -156,7 +157,10 @@ class Loop:
 
     def _media(self, request: GenerationRequest) -> Media:
         keys = request.first_frame, request.last_frame
-        return Media(*(None if key is None else load_picture(self._artifacts, key) for key in keys))
+        first, last = (None if key is None else load_picture(self._artifacts, key) for key in keys)
+        return Media(
+            first, last, None if request.video is None else load_clip(self._artifacts, request.video)
+        )
 
     def _cancel(self, command: wire.Cancel) -> None:
         task = self._tasks.get(command.job_id) or self._finishing.get(command.job_id)
@@ -183,7 +187,7 @@ class Loop:
                 self._complete(task, event.cost)
             case events.Completed():
                 task.outputs.end(partial(self._output_stored, task))
-                steps_done = (event.output + 1) * task.command.request.num_inference_steps
+                steps_done = (event.output + 1) * task.command.request.num_steps
                 self._report(task, Stage.ENCODE, steps_done)
             case events.Cancelled():
                 self._release(task)
@@ -232,7 +236,7 @@ class Loop:
         del self._finishing[task.job_id]
         if not isinstance(files, BaseException):
             stage_s = cost.stage_s | {"finish": time.perf_counter() - began}
-            steps = task.command.request.num_inference_steps
+            steps = task.command.request.num_steps
             stats = wire.Stats(
                 stage_s=stage_s, peak_memory_bytes=cost.peak_memory_bytes, num_inference_steps=steps
             )

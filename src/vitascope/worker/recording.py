@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 from vitascope.card import ModelCard
 from vitascope.media.artifacts import Artifacts
+from vitascope.media.clips import clip_chunks, joined
 from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.stills import Stills
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
-from vitascope.models.family import Chunk
+from vitascope.models.family import Chunk, Pixels
 from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
 
@@ -87,7 +88,7 @@ class Recording:
 
     def _record(self) -> tuple[StoredFile, ...]:
         with ExitStack() as undo:
-            stills = Stills(self._clip.request.num_frames)
+            stills = Stills(self._clip.request.total_frames)
             video, sound = self._encode(stills)
             files = [video]
             undo.callback(self._artifacts.delete, video.key)
@@ -118,9 +119,9 @@ class Recording:
                 metadata=describe(request, self._clip.card),
                 audio=None if sound is None else AudioFormat(sound.sample_rate, len(sound.samples)),
             ) as writer:
-                for chunk in chunks:
-                    writer.write(chunk.frames)
-                    stills.write(chunk.frames)
+                for frames in self._shown(chunk.frames for chunk in chunks):
+                    writer.write(frames)
+                    stills.write(frames)
                 if sound is not None:
                     writer.write_audio(sound.samples)
             stored = pending.commit()
@@ -132,6 +133,11 @@ class Recording:
             sha256=stored.sha256,
         )
         return video, sound
+
+    def _shown(self, made: Iterable[Pixels]) -> Iterable[Pixels]:
+        """Return all frames of the file: those of the clip that it continues come first."""
+        continues = self._clip.request.continues
+        return made if continues is None else joined(clip_chunks(self._artifacts, continues.clip), made)
 
     def _keep(self, variant: str, data: bytes) -> StoredFile:
         suffix, media_type = BESIDE[variant]

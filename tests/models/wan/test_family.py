@@ -67,7 +67,9 @@ def test_the_experts_change_where_the_noise_crosses_the_boundary() -> None:
     with forwards(model) as seen:
         ours = latents(model.family, request, model.case.media)
     family = model.family
-    trajectory = family.begin(request, None, torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        conditioning = family.encode(request, model.case.media)
+    trajectory = family.begin(request, conditioning, torch.Generator().manual_seed(0))
     high = sum(bool(t >= 875) for t in trajectory.solvers["video"].timesteps)
     assert 0 < high < 6
     assert seen == ["high", "high"] * high + ["low", "low"] * (6 - high)
@@ -171,12 +173,12 @@ def test_a_prompt_longer_than_the_limit_is_cut_as_the_reference_does() -> None:
 @pytest.mark.parametrize(
     ("name", "tasks"),
     [
-        ("wan21_t2v", ("t2v",)),
+        ("wan21_t2v", ("t2v", "v2v")),
         ("wan21_i2v", ("i2v",)),
         ("wan21_flf2v", ("flf2v",)),
-        ("wan22_t2v", ("t2v",)),
+        ("wan22_t2v", ("t2v", "v2v")),
         ("wan22_i2v", ("i2v", "flf2v")),
-        ("wan22_5b_t2v", ("t2v", "i2v")),
+        ("wan22_5b_t2v", ("t2v", "i2v", "v2v")),
     ],
 )
 def test_tasks_are_told_from_the_networks(name: str, tasks: tuple[str, ...]) -> None:
@@ -232,9 +234,9 @@ def test_the_bundled_model_gives_the_pipelines_latents(bundled: WanFamily, pictu
 
 
 def test_the_bundled_model_does_every_task(bundled: WanFamily) -> None:
-    assert bundled.card.tasks == ("t2v", "i2v", "flf2v")
+    assert bundled.card.tasks == ("t2v", "i2v", "flf2v", "v2v")
     assert bundled.card.prompt_guide is not None
 
 
 def test_every_wan_variant_is_in_the_contract_suite() -> None:
-    assert len([name for name in CASES if name.startswith("wan")]) == 8
+    assert len([name for name in CASES if name.startswith("wan")]) == 9

@@ -17,7 +17,7 @@ from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Picture, Sample
 from vitascope.models.pixels import Sketch, to_pixels
 from vitascope.models.wan.card import TEXT_TOKENS, card_of
-from vitascope.models.wan.image import Condition, concatenated_condition, imposed_condition
+from vitascope.models.wan.image import Condition, concatenated_condition, encoded_clip, imposed_condition
 from vitascope.models.wan.parts import Expert, WanParts, load_parts
 from vitascope.models.wan.text import Text
 from vitascope.request import GenerationRequest
@@ -35,13 +35,15 @@ _KEEP_TEXT_UP_TO_TOKENS = 8192
 class Conditioning:
     """What steers one generation; `negative` is None without guidance, `condition` without pictures.
 
-    `attention` keeps self-attention between steps, for a request that asks for it.
+    `source` are the latents of a clip that is made anew. `attention` keeps self-attention between steps, for
+    a request that asks for it.
     """
 
     positive: Text
     negative: Text | None
     image_embeds: Tensor | None = None
     condition: Condition | None = None
+    source: Tensor | None = None
     attention: KeptAttention | None = None
 
 
@@ -64,21 +66,21 @@ class WanFamily:
         self.adapters = _adapters(parts)
 
     def encode(self, request: GenerationRequest, media: Media) -> Conditioning:
-        """Turn prompt and pictures into text embeddings, image tokens and condition latents."""
+        """Turn prompt, pictures and clip into text embeddings, image tokens and latents."""
         guided = guides(request.guidance_scale)
         return Conditioning(
             positive=self._text(request, request.prompt),
             negative=self._text(request, request.negative_prompt) if guided else None,
             image_embeds=self._image_embeds(request, media),
             condition=self._condition(request, media),
+            source=None if media.video is None else encoded_clip(media.video, request, self._parts.vae),
             attention=_kept_attention(request),
         )
 
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator
     ) -> Trajectory:
-        """Draw float32 noise of the clip's latent shape, and make a fresh solver."""
-        del conditioning  # no picture changes Wan's noise
+        """Draw float32 noise of the clip's latent shape, over a clip made anew, and make a fresh solver."""
         parts = self._parts
         shape = parts.vae.latent_shape(request.num_frames, request.height, request.width)
         noise = randn_tensor(shape, generator=generator, device=self.device, dtype=torch.float32)
@@ -88,8 +90,11 @@ class WanFamily:
             request.num_inference_steps,
             request.flow_shift,
             self.device,
+            num_steps=request.num_steps,
         )
-        return Trajectory({"video": noise}, {"video": solver})
+        source = conditioning.source
+        first = noise if source is None else solver.noised(source, noise)
+        return Trajectory({"video": first}, {"video": solver})
 
     def batch_key(self, sample: Sample) -> Hashable:
         """Let samples share a pass when expert, shapes and the number of passes agree.
@@ -174,19 +179,19 @@ class WanFamily:
         return tokens
 
     def _image_embeds(self, request: GenerationRequest, media: Media) -> Tensor | None:
-        if request.task == "t2v" or self._parts.image is None:
+        if request.first_frame is None or self._parts.image is None:
             return None
         return self._parts.image(media) if self._expert(request).network.config.image_dim else None
 
     def _condition(self, request: GenerationRequest, media: Media) -> Condition | None:
-        if request.task == "t2v":
+        if request.first_frame is None:
             return None
         make = imposed_condition if self._parts.expand_timesteps else concatenated_condition
         return make(request, media, self._parts.vae)
 
     def _expert(self, request: GenerationRequest) -> Expert:
         parts = self._parts
-        return parts.expert if request.task == "t2v" else parts.picture_expert or parts.expert
+        return parts.expert if request.first_frame is None else parts.picture_expert or parts.expert
 
     def _turn(self, sample: Sample) -> _Turn:
         """Pick the expert for the current noise level: above the boundary the first, below it the second."""
@@ -226,7 +231,7 @@ class WanFamily:
 def _kept_attention(request: GenerationRequest) -> KeptAttention | None:
     if request.attention_cache is None:
         return None
-    return KeptAttention(plan_for(request.attention_cache, request.num_inference_steps))
+    return KeptAttention(plan_for(request.attention_cache, request.num_steps))
 
 
 def _adapters(parts: WanParts) -> Adapters:

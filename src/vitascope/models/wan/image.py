@@ -1,4 +1,4 @@
-"""Wan's pictures: condition latents with a mask, and CLIP tokens for the models that read them."""
+"""Wan's pictures and clips: latents, with a mask where they are a condition, and CLIP tokens."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from diffusers.video_processor import VideoProcessor
 from PIL import Image
 from torch import Tensor
 
-from vitascope.models.family import Media, Picture
+from vitascope.models.family import Media, Picture, Pixels
 from vitascope.models.wan.vae import WanVae
 from vitascope.request import GenerationRequest
 
@@ -67,6 +67,13 @@ def imposed_condition(request: GenerationRequest, media: Media, vae: WanVae) -> 
     free = latents.new_ones(1, 1, *shape[2:])
     free[:, :, 0] = 0
     return Condition(latents, free)
+
+
+def encoded_clip(frames: Pixels, request: GenerationRequest, vae: WanVae) -> Tensor:
+    """Encode a clip of (T, H, W, 3), resized to the request's size, as latents."""
+    processor = VideoProcessor(vae_scale_factor=vae.spatial)
+    pictures = [Image.fromarray(frame) for frame in frames]
+    return vae.encode(processor.preprocess_video(pictures, height=request.height, width=request.width))
 
 
 def _mask(latents: Tensor, num_frames: int, temporal: int, *, has_last: bool) -> Tensor:

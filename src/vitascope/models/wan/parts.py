@@ -68,10 +68,10 @@ class WanParts:
     def tasks(self) -> tuple[Task, ...]:
         """What the networks can do, told from their channels and image embedders."""
         if self.expand_timesteps:
-            return ("t2v", "i2v")
+            return ("t2v", "i2v", "v2v")
         config = self.expert.network.config
         if config.in_channels == self.vae.channels:
-            return ("t2v",) if self.picture_expert is None else ("t2v", "i2v", "flf2v")
+            return ("t2v", "v2v") if self.picture_expert is None else ("t2v", "i2v", "flf2v", "v2v")
         if config.image_dim is None:
             return ("i2v", "flf2v")
         return ("i2v",) if config.pos_embed_seq_len is None else ("flf2v",)
