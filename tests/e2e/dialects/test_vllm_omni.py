@@ -79,6 +79,110 @@ def test_a_refusal_is_in_the_envelope_and_nothing_waits(shared_server):
     assert jobs_of(shared_server) == before
 
 
+def curl(*arguments) -> tuple[int, dict]:
+    """Return curl's status and JSON."""
+    command = ["curl", "-s", "-w", "\\n%{http_code}", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    body, _, status = done.stdout.rpartition("\n")
+    return int(status), json.loads(body)
+
+
+# Its own table of errors: what it answers with 422, or takes and drops, is a 400 with the field's name.
+REFUSED = [
+    ("prompt=", "prompt", "prompt"),
+    ("size=640x", "size", "WIDTHxHEIGHT"),
+    ("size=0x64", "size", "WIDTHxHEIGHT"),
+    ("width=9223372036854775807", "width", "at most"),
+    ("width=9223372036854775808", "width", "64 bits"),
+    ("height=33", "height", "multiple of 16"),
+    ("seconds=0", "seconds", "seconds"),
+    ("seconds=four", "seconds", "not a number"),
+    ("fps=inf", "fps", "not a number"),
+    ("fps=nan", "fps", "not a number"),
+    ("fps=0", "fps", "fps"),
+    ("num_frames=0", "num_frames", "num_frames"),
+    ("num_inference_steps=0", "num_inference_steps", "from 1"),
+    ("num_inference_steps=500", "num_inference_steps", "from 1 to"),
+    ("guidance_scale=-1", "guidance_scale", "guidance_scale"),
+    ("guidance_scale=99", "guidance_scale", "guidance_scale"),
+    ("guidance_scale_2=4", "guidance_scale_2", "guidance_scale_2"),
+    ("true_cfg_scale=4", "true_cfg_scale", "true_cfg_scale"),
+    ("flow_shift=0", "flow_shift", "flow_shift"),
+    ("seed=1.5", "seed", "not an integer"),
+    ("seed=9223372036854775808", "seed", "64 bits"),
+    ("num_outputs_per_prompt=11", "num_outputs_per_prompt", "from 1 to 10"),
+    ("model=Wan2.1", "model", "is not served here"),
+    ("lora=ink", "lora", "not valid JSON"),
+    ('lora={"scale": 1}', "lora", "lora needs one name"),
+    ('lora={"name": "a", "path": "/models/a"}', "lora", "is a path on the server"),
+    ("extra_params=[1]", "extra_params", "JSON object"),
+    ("extra_params={", "extra_params", "not valid JSON"),
+    ('extra_params={"control_path": "/etc/passwd"}', "control_path", "clients choose none"),
+    ("frame_interpolation_model_path=/models/rife", "frame_interpolation_model_path", "clients choose none"),
+    ("enable_frame_interpolation=true", "enable_frame_interpolation", "not offered"),
+    ("generate_sound=true", "generate_sound", "makes no sound"),
+    ("sound_duration=3", "sound_duration", "as long as the clip"),
+    ("start_time_seconds=1", "start_time_seconds", "sound"),
+    ("aspect_ratio=16:9", "aspect_ratio", "size in pixels"),
+    ("short_edge=480", "short_edge", "size in pixels"),
+    ('image_reference={"file_id": "file-1"}', "image_reference", "file_id is not supported"),
+    ('image_reference={"image_url": "data:,", "x": 1}', "image_reference", "image_reference[x]"),
+    ('image_reference={"image_url": "http://10.0.0.1/a.png"}', "image_reference", "fetches no remote media"),
+    ('audio_reference={"audio_url": "data:,"}', "audio_reference", "takes no sound"),
+    ("control_type=canny", "control_type", "no control video"),
+    ("timeline_guides=[]", "timeline_guides", "a first and a last frame only"),
+    ("colour=red", "colour", "Unknown parameter"),
+]
+
+
+@pytest.mark.parametrize("route", ["", "/sync"])
+@pytest.mark.parametrize(("field", "param", "said"), REFUSED, ids=lambda value: str(value)[:40])
+def test_its_table_of_errors_is_told_before_there_is_a_job(shared_server, route, field, param, said):
+    form = [] if field.startswith("prompt=") else ["--form-string", f"prompt={PROMPT}"]
+    url, before = f"{shared_server.url}/v1/videos{route}", jobs_of(shared_server)
+    status, answer = curl(url, *form, "--form-string", field)
+    assert (status, answer["error"]["param"]) == (400, param)
+    assert said in answer["error"]["message"]
+    assert jobs_of(shared_server) == before
+
+
+@pytest.mark.parametrize(
+    "name", ["control_reference", "source_audio", "video_noise_mask", "audio_noise_mask", "guide_files"]
+)
+def test_an_upload_that_the_model_has_no_use_for_is_refused(shared_server, tmp_path, name):
+    (tmp_path / "upload").write_bytes(b"anything")
+    upload = f"{name}=@{tmp_path}/upload"
+    status, answer = curl(f"{shared_server.url}/v1/videos", "-F", f"prompt={PROMPT}", "-F", upload)
+    assert (status, answer["error"]["param"]) == (400, name)
+    assert "cannot honour" in answer["error"]["message"]
+
+
+def test_an_upload_that_is_no_picture_is_refused_as_such(shared_server, tmp_path):
+    (tmp_path / "first.png").write_bytes(b"no picture")
+    upload = f"input_reference=@{tmp_path}/first.png"
+    status, answer = curl(f"{shared_server.url}/v1/videos/sync", "-F", f"prompt={PROMPT}", "-F", upload)
+    assert (status, answer["error"]["code"]) == (400, "invalid_media")
+
+
+def test_what_an_unfinished_failed_or_unknown_job_answers(shared_server):
+    url = f"{shared_server.url}/v1/videos"
+    _, job = curl(url, "-F", f"prompt={PROMPT}", "-F", f"num_inference_steps={MOST_STEPS}")
+    status, answer = curl(f"{url}/{job['id']}/content")
+    assert (status, answer["error"]["code"]) == (404, "not_ready")
+    curl("-X", "POST", f"{url}/{job['id']}/cancel")
+    shared_server.wait_for(job["id"], lambda video: video["status"] == "failed")
+    assert curl(f"{url}/{job['id']}")[0] == 200  # and not the code of its error
+    assert curl(f"{url}/{job['id']}/content")[0] == 404
+    assert curl("-X", "DELETE", f"{url}/{job['id']}") == (
+        200, {"id": job["id"], "object": "video.deleted", "deleted": True}
+    )  # fmt: skip
+    for method, tail in (("GET", ""), ("DELETE", ""), ("GET", "/content")):
+        status, answer = curl("-X", method, f"{url}/{job['id']}{tail}")
+        assert (status, answer["error"]["code"]) == (404, "video_not_found")
+    for query in ("limit=0", "limit=101", "order=x"):
+        assert curl(f"{url}?{query}")[0] == 400
+
+
 @pytest.mark.parametrize(("end", "said"), [("kill", "000"), ("terminate", "503")])
 def test_nothing_is_left_of_what_was_waited_for_when_the_server_ended(live_server, end, said):
     url = f"{live_server.url}/v1/videos/sync"
