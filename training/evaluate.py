@@ -1,4 +1,4 @@
-"""Fill the model card's table: clips by the stock pipelines, judged from the decoded MP4.
+"""Make clips with the stock pipelines and judge them from the decoded MP4: the model card's table.
 
 python -m training.evaluate --model src/vitascope/bundled/vitascope-tiny --out training/runs/evaluation
 """
@@ -25,9 +25,11 @@ from training.captions import describe
 from training.checker import compare, judge, largest_step, psnr, sharpness
 from training.clips import DIRECTIONS, Scene, pair, render, single
 from training.latents import to_tensor
+from training.report import Figures, markdown, merge, renew_card, sheet
 
 Clip = NDArray[np.uint8]
 SEED = 20_000
+SHOWN = 16
 
 
 @dataclass(frozen=True)
@@ -148,62 +150,26 @@ def round_trip(vae: AutoencoderKLWan, chosen: list[Case]) -> list[Clip]:
     return clips
 
 
-def sheet(path: Path, chosen: list[Case], clips: list[Clip], columns: int = 2, shown: int = 6) -> None:
-    """Draw a contact sheet: every clip a strip of frames, twice enlarged."""
-    strips = []
-    for clip in clips:
-        picks = np.linspace(0, len(clip) - 1, shown).round().astype(int)
-        strips.append(
-            np.pad(np.concatenate(list(clip[picks]), 1), ((0, 2), (0, 6), (0, 0)), constant_values=255)
-        )
-    rows = -(-len(strips) // columns)
-    strips += [np.full_like(strips[0], 255)] * (rows * columns - len(strips))
-    picture = np.concatenate(
-        [np.concatenate(strips[c * rows : (c + 1) * rows], 0) for c in range(columns)], 1
-    )
-    Image.fromarray(picture).resize(
-        (picture.shape[1] * 2, picture.shape[0] * 2), Image.Resampling.NEAREST
-    ).save(path)
-    path.with_suffix(".txt").write_text("\n".join(c.caption for c in chosen) + "\n")
+def ends(chosen: list[Case], clips: list[Clip], both: bool) -> dict[str, float]:
+    """Fidelity at the given ends, and the share of clips that go from one to the other without a cut."""
+    pairs = [(clip, render(case.scene)) for clip, case in zip(clips, chosen, strict=True)]
+    figures = {"first PSNR": round(float(np.mean([psnr(c[0], t[0]) for c, t in pairs])), 1)}
+    if both:
+        figures["last PSNR"] = round(float(np.mean([psnr(c[-1], t[-1]) for c, t in pairs])), 1)
+        figures["continuous"] = percent([largest_step(c) < 3 for c in clips])
+    return figures
 
 
-@dataclass
-class Report:
-    """Collects the rows, writes clips and sheets as they come."""
-
-    out: Path
-    rows: dict[str, dict[str, float]]
-
-    def add(self, name: str, chosen: list[Case], make: Callable[[], list[Clip]]) -> list[Clip]:
-        """Make, encode, judge and picture the clips of one row."""
-        began = time.time()
-        folder = self.out / name.replace(" ", "-")
-        folder.mkdir(parents=True, exist_ok=True)
-        clips = [through_mp4(c, folder / f"{i:03d}.mp4") for i, c in enumerate(make())]
-        self.rows[name] = score(chosen, clips)
-        sheet(self.out / f"{folder.name}.png", chosen[:24], clips[:24])
-        print(json.dumps({"row": name, "s": round(time.time() - began), **self.rows[name]}), flush=True)
-        return clips
-
-    def add_ends(self, name: str, chosen: list[Case], clips: list[Clip], both_ends: bool) -> None:
-        """Fidelity at the given ends, and the largest step between frames."""
-        truths = [render(c.scene) for c in chosen]
-        row = self.rows[name]
-        row["first PSNR"] = round(
-            float(np.mean([psnr(c[0], t[0]) for c, t in zip(clips, truths, strict=True)])), 1
-        )
-        if both_ends:
-            pairs = list(zip(clips, truths, strict=True))
-            row["last PSNR"] = round(float(np.mean([psnr(c[-1], t[-1]) for c, t in pairs])), 1)
-            row["continuous"] = percent([largest_step(c) < 3 for c in clips])
-
-    def markdown(self) -> str:
-        """Return the table."""
-        heads = list(dict.fromkeys(k for row in self.rows.values() for k in row))
-        lines = ["| | " + " | ".join(heads) + " |", "|---" * (len(heads) + 1) + "|"]
-        for name, row in self.rows.items():
-            lines.append(f"| {name} | " + " | ".join(str(row.get(h, "")) for h in heads) + " |")
-        return "\n".join(lines)
+def fill(out: Path, name: str, chosen: list[Case], make: Callable[[], list[Clip]]) -> Figures:
+    """Make, encode, judge and picture the clips of one row; add it to the figures."""
+    began, stem = time.time(), name.replace(" ", "-")
+    (out / stem).mkdir(parents=True, exist_ok=True)
+    clips = [through_mp4(c, out / stem / f"{i:03d}.mp4") for i, c in enumerate(make())]
+    values = score(chosen, clips) | (ends(chosen, clips, ENDS[name]) if name in ENDS else {})
+    sheet(out / f"{stem}.png", clips[:SHOWN])
+    (out / f"{stem}.txt").write_text("".join(f"{c.caption}\n" for c in chosen[:SHOWN]))
+    print(json.dumps({"row": name, "s": round(time.time() - began), **values}), flush=True)
+    return merge(out / "figures.json", name, values)
 
 
 Row = tuple[list[Case], Callable[[], list[Clip]]]
@@ -238,22 +204,19 @@ def autoencoder_rows(args: argparse.Namespace) -> dict[str, Row]:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """Fill the report and write it."""
+    """Fill the rows that are asked for and write the table."""
     torch.set_num_threads(args.threads)
     args.out.mkdir(parents=True, exist_ok=True)
-    earlier = args.out / "figures.json"
-    known = json.loads(earlier.read_text()) if args.only and earlier.exists() else {}
-    report = Report(args.out, known)
+    wanted = args.only.split(",") if args.only else None
+    if wanted is None:
+        (args.out / "figures.json").unlink(missing_ok=True)
     rows = autoencoder_rows(args) if args.vae_only else model_rows(args)
     for name, (chosen, make) in rows.items():
-        if args.only and name not in args.only.split(","):
-            continue
-        clips = report.add(name, chosen, make)
-        if name in ENDS:
-            report.add_ends(name, chosen, clips, ENDS[name])
-    (args.out / "figures.json").write_text(json.dumps(report.rows, indent=2) + "\n")
-    (args.out / "table.md").write_text(report.markdown() + "\n")
-    print(report.markdown())
+        if wanted is None or name in wanted:
+            (args.out / "table.md").write_text(markdown(fill(args.out, name, chosen, make)) + "\n")
+    print((args.out / "table.md").read_text(), end="")
+    if args.card:
+        renew_card(args.card, args.out)
 
 
 def main() -> None:
@@ -269,6 +232,7 @@ def main() -> None:
         "--max-sequence-length", type=int, help="padding of the captions; default: the model's"
     )
     parser.add_argument("--guidance", type=float, help="default: the model's")
+    parser.add_argument("--card", type=Path, help="model card to put the table and the sheets into")
     parser.add_argument("--vae-only", action="store_true", help="round trip of a bare autoencoder folder")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
