@@ -21,5 +21,10 @@ def test_every_kind_of_row_is_told():
     assert rows["`--served-model-name`"] == "is `--model-name`"
     assert rows["`--720p`"] == "is `--width 1280` `--height 720`"
     assert rows["`--cache-config`"] == "refused: Reusing work across steps"
-    assert rows["`--flow-shift`"].startswith("`serve`: refused: Other values than the model's for every request")
+    assert rows["`--flow-shift`"].startswith("`serve`: refused: Other values than the model's")
+    assert rows["`cpu_offload`"].startswith("`False` is accepted; otherwise refused: weights cannot be")
+    assert rows["`trust_remote_code`"].startswith("accepted without effect: no code")
+    assert rows["`worker_ip`"].startswith("refused: ")
+    assert rows["`-lm NAME VALUE`"] == "`--lora NAME=VALUE`"
+    assert rows["`-q VALUE`"] == "`--quantization VALUE`"
     assert rows["`--trust-remote-code`"] == "accepted either way: Code from a model folder; none is ever run"

@@ -79,6 +79,10 @@ _OFF: dict[str, dict[str, tuple[Any, ...]]] = {
         "lightning_version": ("none",),
         "lightning_model_path": (),
     },
+    "an adapter's weight is written behind its path: lora NAME=PATH:0.8": {
+        "image_lora_load_kwargs": ({},),
+        "image_lora_fuse_kwargs": ({},),
+    },
     "models are not compiled yet; leave it out": {"compile_graph": (False,)},
     "the VAE's memory is not configurable yet; leave it out": {
         "vae_tiling": (False,),

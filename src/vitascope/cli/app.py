@@ -13,6 +13,8 @@ from vitascope.cli import jobs, models
 from vitascope.cli.config_file import ConfigurableCommand
 from vitascope.cli.doctor import doctor
 from vitascope.cli.generate import generate
+from vitascope.cli.launch import launch, list_models, terminate
+from vitascope.cli.launch_syntax import XinferenceCommand
 from vitascope.cli.reproduce import reproduce
 from vitascope.cli.serve import serve
 from vitascope.config import calm_threads
@@ -29,6 +31,9 @@ app = typer.Typer(
 )
 app.command(cls=ConfigurableCommand)(generate)
 app.command(cls=ConfigurableCommand)(serve)
+app.command(cls=XinferenceCommand)(launch)
+app.command("list", cls=XinferenceCommand)(list_models)
+app.command(cls=XinferenceCommand)(terminate)
 app.command()(reproduce)
 app.command()(doctor)
 app.add_typer(models.app, name="models")

@@ -8,7 +8,9 @@ from typing import Any
 
 import typer
 
+from vitascope.api.launch_keys import LAUNCH_KEYS, LaunchUse
 from vitascope.cli.app import app
+from vitascope.cli.launch_syntax import SPELLINGS
 from vitascope.cli.peer_flags import PEER_FLAGS, PeerFlag
 
 INTRODUCTION = """\
@@ -25,6 +27,21 @@ GENERATE = """\
 ## vitascope generate
 
 Each may also be a key of a JSON or YAML file (`--config FILE`).
+"""
+LAUNCH = """\
+## vitascope launch [MODEL], list, terminate [UID...]
+
+Against a running server. `list` and `terminate` have `--url`, `--api-key` and `--json`, too, and `terminate`
+has `--model-uid`.
+"""
+LAUNCH_KEY_TABLE = """\
+Any key of Xinference's launch may stand on the line as it does there: `--cpu_offload False`, `--n-gpu 1`; one
+without a value is `True`. These are the keys that the server knows, on the line and in the body of
+`POST /v1/models`. What is not offered is refused by name unless it asks for what is so anyway, and an unknown
+key is refused, naming the nearest.
+"""
+SPELLING_TABLE = """\
+Xinference's other spellings:
 """
 PEERS = """\
 ## Flags of vLLM-Omni and SGLang
@@ -44,6 +61,12 @@ def page() -> str:
         _table(("flag", "meaning"), _options(serve)),
         GENERATE,
         _table(("flag", "meaning"), _options(generate)),
+        LAUNCH,
+        _table(("flag", "meaning"), _options(commands["launch"])),
+        LAUNCH_KEY_TABLE,
+        _table(("key", "here"), _launch_keys()),
+        SPELLING_TABLE,
+        _table(("flag", "is"), _spellings()),
         PEERS,
         _table(("flag", "here"), _peers({"serve": serve, "generate": generate})),
     ]
@@ -60,6 +83,25 @@ def _options(command: Any) -> Iterator[tuple[str, str]]:
         if param.param_type_name == "option":
             spellings = ", ".join(f"`{name}`" for name in (*param.opts, *param.secondary_opts))
             yield spellings, param.help
+
+
+def _launch_keys() -> Iterator[tuple[str, str]]:
+    for key in sorted(LAUNCH_KEYS.values(), key=lambda key: key.name):
+        granted = " or ".join(f"`{value}`" for value in key.granted)
+        told = {
+            LaunchUse.ACTS: key.about,
+            LaunchUse.INERT: f"accepted without effect: {key.about}",
+            LaunchUse.OFF: f"{f'{granted} is accepted; otherwise ' if granted else ''}refused: {key.about}",
+        }
+        yield f"`{key.name}`", told[key.use]
+
+
+def _spellings() -> Iterator[tuple[str, str]]:
+    for name, spelling in SPELLINGS.items():
+        words = {0: "", 1: " VALUE", 2: " NAME VALUE"}[spelling.num_words]
+        meant = spelling.means if spelling.means.startswith("--") else f"--{spelling.means}"
+        value = {0: f" {spelling.value}", 1: " VALUE", 2: " NAME=VALUE"}[spelling.num_words]
+        yield f"`{name}{words}`", f"`{meant}{value}`"
 
 
 def _peers(commands: dict[str, Any]) -> Iterator[tuple[str, str]]:

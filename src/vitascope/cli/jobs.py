@@ -16,34 +16,14 @@ from rich.table import Table
 from vitascope.cli.flags import taking
 from vitascope.cli.output import whole_file
 from vitascope.cli.progress import JobBar
-from vitascope.cli.remote import Remote, Video
-from vitascope.config import load_connection
+from vitascope.cli.reach import Reach, print_json
+from vitascope.cli.remote import Video
 from vitascope.errors import InvalidRequest, Unavailable
 
 COMPLETED, FAILED, ENDED_BY_SOMEONE = 0, 1, 3
 PROMPT_WIDTH = 28
 
 app = typer.Typer(help="List, follow, fetch and end the jobs of a running server.", no_args_is_help=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reach:
-    """Which server, and how to answer."""
-
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="Server; VITASCOPE_URL, or http://127.0.0.1:8000 if neither is given.", show_default=False
-        ),
-    ] = None
-    api_key: Annotated[
-        str | None, typer.Option(help="Its key; VITASCOPE_API_KEY if not given.", show_default=False)
-    ] = None
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False
-
-    def remote(self) -> Remote:
-        """Connect."""
-        return Remote(load_connection(self.url, self.api_key))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,8 +53,14 @@ class Target:
 
     output_path: Annotated[
         Path | None,
-        typer.Option("--output-path", "-o", help="File to write; ID.mp4 if not given.", show_default=False),
+        typer.Option(
+            "--output-path",
+            "-o",
+            help="File to write; ID.mp4 or ID-INDEX.mp4 if not given.",
+            show_default=False,
+        ),
     ] = None
+    index: Annotated[int, typer.Option(help="Which of a job's several clips, counted from 0.", min=0)] = 0
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file of that name.")] = False
 
 
@@ -85,7 +71,7 @@ def list_jobs(listing: Listing, reach: Reach) -> None:
     with reach.remote() as remote:
         videos = list(remote.jobs(listing.limit))
     if reach.as_json:
-        _print_json(videos)
+        print_json(videos)
     elif not videos:
         typer.echo("there are no jobs")
     else:
@@ -99,7 +85,7 @@ def show(one: One, reach: Reach) -> None:
     with reach.remote() as remote:
         video = remote.job(one.job_id)
     if reach.as_json:
-        _print_json(video)
+        print_json(video)
         return
     for name, value in video.items():
         if value not in (None, [], {}):
@@ -137,7 +123,7 @@ def cancel(some: Some, reach: Reach) -> None:
     with reach.remote() as remote:
         for job_id in some.job_ids:
             video = remote.cancel(job_id)
-            _print_json(video) if reach.as_json else typer.echo(f"{job_id}: {_state(video)}")
+            print_json(video) if reach.as_json else typer.echo(f"{job_id}: {_state(video)}")
 
 
 @app.command()
@@ -147,26 +133,23 @@ def delete(some: Some, reach: Reach) -> None:
     with reach.remote() as remote:
         for job_id in some.job_ids:
             gone = remote.delete(job_id)
-            _print_json(gone) if reach.as_json else typer.echo(f"{job_id}: deleted")
+            print_json(gone) if reach.as_json else typer.echo(f"{job_id}: deleted")
 
 
 @app.command()
 @taking(One, Target, Reach)
 def download(one: One, target: Target, reach: Reach) -> None:
     """Write a finished job's clip to a file."""
-    path = target.output_path or Path(f"{Path(one.job_id).name}.mp4")
+    name = Path(one.job_id).name
+    path = target.output_path or Path(f"{name}-{target.index}.mp4" if target.index else f"{name}.mp4")
     if path.exists() and not target.overwrite:
         raise InvalidRequest(f"{path} exists; choose another name or use --overwrite.", param="output_path")
     with reach.remote() as remote, whole_file(path) as part:
-        size = remote.download(one.job_id, part)
+        size = remote.download(one.job_id, part, target.index)
     if reach.as_json:
-        _print_json({"id": one.job_id, "path": str(path), "bytes": size})
+        print_json({"id": one.job_id, "path": str(path), "bytes": size})
     else:
         typer.echo(f"{path} ({size:,} bytes)")
-
-
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2))
 
 
 def _table(videos: list[Video]) -> Table:

@@ -82,6 +82,19 @@ class StepBar(_Bar):
         )
 
 
+class LaunchBar(_Bar):
+    """Used as a context; `update` takes what a server says of a model that is being loaded."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console, "launch", TextColumn("{task.percentage:>3.0f} %"))
+
+    def update(self, instance: dict[str, Any]) -> None:
+        """Show how far it is."""
+        self._progress.update(
+            self._task, description=instance["stage"] or "launch", completed=instance["progress"], total=1.0
+        )
+
+
 class JobBar(_Bar):
     """Used as a context; `update` takes what a server says of a job: its place, step and seconds left."""
 

@@ -1,4 +1,4 @@
-"""A running server, seen by the command line: its jobs over HTTP, every failure as an error of the tree."""
+"""A running server, seen by the command line: its jobs and models, every failure an error of the tree."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ from urllib.parse import quote
 import httpx
 
 from vitascope.config import Connection
-from vitascope.errors import Unavailable, VitascopeError, of_code
+from vitascope.errors import LaunchCancelled, Unavailable, VitascopeError, of_code
 
-JOBS = "/v1/videos"
+JOBS, MODELS = "/v1/videos", "/v1/models"
 PAGE = 100
 TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 STREAM_TIMEOUT = httpx.Timeout(60.0, connect=5.0)  # a quiet stream says every 15 s that it is alive
 
 Video = dict[str, Any]
+Instance = dict[str, Any]
 
 
 class Remote:
@@ -58,15 +59,18 @@ class Remote:
 
     def job(self, job_id: str) -> Video:
         """Return one job."""
-        return self._json("GET", _path(job_id))
+        video: Video = self._json("GET", _path(job_id))
+        return video
 
     def cancel(self, job_id: str) -> Video:
         """Ask for a cancel and return the job."""
-        return self._json("POST", f"{_path(job_id)}/cancel")
+        video: Video = self._json("POST", f"{_path(job_id)}/cancel")
+        return video
 
     def delete(self, job_id: str) -> Video:
         """Delete a job and its files."""
-        return self._json("DELETE", _path(job_id))
+        gone: Video = self._json("DELETE", _path(job_id))
+        return gone
 
     def events(self, job_id: str) -> Iterator[tuple[str, Video]]:
         """Yield a job's events, each with its name, until the server ends the stream."""
@@ -79,10 +83,11 @@ class Remote:
                 elif field == "data":
                     yield name, json.loads(value)
 
-    def download(self, job_id: str, path: Path) -> int:
-        """Write the clip to a file and return its size, once the bytes are known to be whole."""
+    def download(self, job_id: str, path: Path, index: int = 0) -> int:
+        """Write one of a job's clips to a file and return its size, once its bytes are known to be whole."""
         digest, size = hashlib.sha256(), 0
-        with self._streamed(f"{_path(job_id)}/content", TIMEOUT) as answer, path.open("wb") as file:
+        content = f"{_path(job_id)}/content?index={index}"
+        with self._streamed(content, TIMEOUT) as answer, path.open("wb") as file:
             for chunk in answer.iter_bytes():
                 digest.update(chunk)
                 size += file.write(chunk)
@@ -90,12 +95,38 @@ class Remote:
             raise VitascopeError("The file was damaged on its way; download it again.")
         return size
 
-    def _json(self, method: str, path: str, params: dict[str, str] | None = None) -> Video:
+    def launch(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Begin to launch a model; return its uid as `model_uid`, and perhaps `warnings`."""
+        launched: dict[str, Any] = self._json("POST", MODELS, params={"wait_ready": "false"}, body=body)
+        return launched
+
+    def instances(self) -> list[Instance]:
+        """Return all models, ready or not."""
+        found: list[Instance] = self._json("GET", f"{MODELS}/instances")
+        return found
+
+    def instance(self, uid: str) -> Instance:
+        """Return one model. Raises `LaunchCancelled` if it is not there (any more)."""
+        for found in self._json("GET", f"{MODELS}/instances", params={"model_uid": uid}):
+            instance: Instance = found
+            return instance
+        raise LaunchCancelled(f"{uid} is not there any more: somebody cancelled or terminated it.")
+
+    def cancel_launch(self, uid: str) -> None:
+        """Give up a launch."""
+        self._json("POST", f"{_path(uid, MODELS)}/cancel")
+
+    def terminate(self, uid: str) -> None:
+        """End a model."""
+        self._json("DELETE", _path(uid, MODELS))
+
+    def _json(
+        self, method: str, path: str, params: dict[str, str] | None = None, body: dict[str, Any] | None = None
+    ) -> Any:
         with self._told():
-            answer = self._client.request(method, path, params=params)
+            answer = self._client.request(method, path, params=params, json=body)
             _check(answer)
-            content: Video = answer.json()
-            return content
+            return answer.json()
 
     @contextmanager
     def _streamed(self, path: str, timeout: httpx.Timeout) -> Iterator[httpx.Response]:
@@ -122,9 +153,9 @@ class Remote:
             raise Unavailable(f"What answers at {self._url} is no Vitascope server.") from None
 
 
-def _path(job_id: str) -> str:
-    """Return a job's path; nothing in an id leads elsewhere."""
-    return f"{JOBS}/{quote(job_id, safe='')}"
+def _path(name: str, below: str = JOBS) -> str:
+    """Return a job's or a model's path; nothing in an id leads elsewhere."""
+    return f"{below}/{quote(name, safe='')}"
 
 
 def _check(answer: httpx.Response) -> None:
