@@ -6,8 +6,8 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test sdk-matrix check format lint types imports spelling parity docs clean \
-	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model
+.PHONY: help demo test families sdk-matrix check format lint types imports spelling parity docs clean \
+	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model gallery
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -45,6 +45,9 @@ imports: $(STAMP) ## the import contracts
 spelling: $(STAMP) ## codespell
 	$(BIN)/codespell
 
+families: $(STAMP) ## every family and task over HTTP and on the command line, with worker processes
+	$(BIN)/python -m pytest -p no:randomly -m slow tests/e2e/test_families.py
+
 parity: $(STAMP) ## every family against its reference; writes docs/parity.md
 	$(BIN)/python tests/parity_table.py
 
@@ -77,6 +80,9 @@ export-model: $(STAMP) ## write the folder that ships
 
 evaluate-model: $(STAMP) ## judge the shipped weights: table, contact sheets, clips
 	$(BIN)/python -m training.evaluate $(ARGS)
+
+gallery: $(STAMP) ## make the gallery of the docs with the bundled model
+	$(BIN)/python -m training.gallery $(ARGS)
 
 clean: ## remove the environment and what tools left behind
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .import_linter_cache build dist
