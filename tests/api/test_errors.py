@@ -19,15 +19,15 @@ def every_error(root=VitascopeError):
 def test_every_error_of_the_tree_has_its_envelope_and_its_advice(kind):
     answer = envelope(kind("Say what would do.", param="field"))
     assert answer.status_code == kind.status
-    retries = {429, 503}
-    assert ("retry-after" in answer.headers) == (kind.status in retries)
+    assert ("retry-after" in answer.headers) == (kind.retryable and kind.status in {429, 503})
     assert ("x-should-retry" in answer.headers) == (kind.status >= 500 and not kind.retryable)
 
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
-        ("GET", "/", 404, "unknown_url"),
+        ("GET", "/nothing", 404, "unknown_url"),
+        ("POST", "/", 405, "method_not_allowed"),
         ("GET", "/v1/videos/", 404, "unknown_url"),
         ("POST", "/v1/nothing", 404, "unknown_url"),
         ("PUT", "/v1/videos", 405, "method_not_allowed"),

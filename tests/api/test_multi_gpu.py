@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from vitascope import __version__
 from vitascope.jobs.job import Failure
 from vitascope.launch import InstanceState
 from vitascope.request import AttentionCache
@@ -467,3 +468,10 @@ def test_the_routes_are_in_the_openapi_document_with_their_422(client):
     frames = schema["properties"]["num_frames"]
     assert (frames["minimum"], frames["maximum"]) == (24, 120)
     assert set(document["paths"]) >= {"/video/status", "/video/cancel", "/videos/{request_id}.mp4"}
+
+
+def test_the_banner_leads_to_places_that_are_there(client):
+    banner = client.get("/").json()
+    assert (banner.pop("service"), banner.pop("version")) == ("vitascope", __version__)
+    assert set(banner) == {"docs", "openapi", "models", "health"}
+    assert {client.get(path).status_code for path in banner.values()} == {200}

@@ -1,4 +1,4 @@
-"""`/docs`: the OpenAPI document as a page of our own, which loads nothing from anywhere else.
+"""`/docs`: the OpenAPI document as a page of our own, which loads nothing from elsewhere; `/` leads there.
 
 So it works without a network, and no third party's script runs on the origin of the API.
 """
@@ -12,18 +12,51 @@ from importlib.resources import files
 
 from fastapi import APIRouter
 from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, ConfigDict
+from pydantic.config import JsonDict
+
+from vitascope import __version__
+from vitascope.api.errors import refusals
 
 PAGE = files("vitascope.api").joinpath("docs.html").read_text(encoding="utf-8")
 
 
+_BANNER: JsonDict = {
+    "service": "vitascope",
+    "version": __version__,
+    "docs": "/docs",
+    "openapi": "/openapi.json",
+    "models": "/v1/models",
+    "health": "/health",
+}
+
+
+class Banner(BaseModel):
+    """What answers here, its version, and where the rest is."""
+
+    model_config = ConfigDict(json_schema_extra={"example": _BANNER})
+
+    service: str
+    version: str
+    docs: str
+    openapi: str
+    models: str
+    health: str
+
+
 def router() -> APIRouter:
-    """Make the page's route."""
+    """Make the page's route and the banner's."""
     routes = APIRouter()
     headers = {"content-security-policy": _policy(PAGE)}
 
     @routes.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=headers)
+
+    @routes.get("/", response_model=Banner, responses=refusals(401), tags=["Probes"])
+    async def banner() -> JsonDict:
+        """Say what this is and where its documentation is."""
+        return _BANNER
 
     return routes
 

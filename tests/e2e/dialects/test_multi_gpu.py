@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 import pytest
+import requests
 from PIL import Image
 
 from vitascope.media.provenance import read_provenance
@@ -119,3 +120,73 @@ def test_the_documented_example_runs_as_it_stands(examples, bash, draw, tmp_path
     bash(example)
     request = read_provenance(tmp_path / "task.mp4").request
     assert request.attention_cache == AttentionCache(start_step=4, interval=4, end_step=17)
+
+
+def test_the_documented_python_runs_as_it_stands(examples, submission, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (example,) = examples("Multi-GPU FastAPI", "python")
+    exec(example, {"picture": submission["image_url"].partition(",")[2]})
+    assert read_provenance(tmp_path / "from-python.mp4").request.num_frames == 25
+
+
+UNKNOWN = "0" * 32
+REFUSED = [  # what it documents, and what its original takes and cannot do
+    (422, {"prompt": "too short"}, "prompt"),
+    (422, {"prompt": "p" * 501}, "prompt"),
+    (422, {"image_url": None}, "image_url"),
+    (422, {"negative_prompt": "n" * 501}, "negative_prompt"),
+    (422, {"image_size": "1280x720"}, "image_size"),
+    (422, {"image_size": "60*60"}, "multiples of 8"),
+    (400, {"image_size": "1024*1024"}, "image_size"),
+    (422, {"seed": -1}, "seed"),
+    (422, {"seed": 2147483648}, "seed"),
+    (422, {"num_frames": 23}, "num_frames"),
+    (422, {"num_frames": 121}, "num_frames"),
+    (400, {"num_frames": 30}, "use 29 or 33"),
+    (422, {"guidance_scale": 0.5}, "guidance_scale"),
+    (422, {"guidance_scale": 21}, "guidance_scale"),
+    (422, {"infer_steps": 19}, "infer_steps"),
+    (422, {"infer_steps": 101}, "infer_steps"),
+    (422, {"sample_shift": 0}, "sample_shift"),
+    (422, {"sample_shift": 11}, "sample_shift"),
+    (422, {"sample_solver": "dpm++"}, "sample_solver"),
+    (422, {"use_attentioncache": True, "attentioncache_interval": 0}, "attentioncache_interval"),
+    (422, {"use_attentioncache": True, "start_step": 9, "end_step": 8}, "end_step"),
+    (400, {"ulysses_size": 8}, "launched with 1"),
+    (400, {"cfg_size": 2}, "launched with 1"),
+    (400, {"t5_fsdp": True}, "launched with false"),
+    (400, {"dit_fsdp": True}, "launched with false"),
+    (400, {"vae_parallel": True}, "launched with false"),
+    (400, {"model": "Wan2.1-I2V-14B-720P"}, "is not served here"),
+    (400, {"image_url": "http://169.254.169.254/latest"}, "fetches no remote media"),
+    (400, {"image_url": "file:///etc/passwd"}, "reads no local files"),
+    (400, {"image_url": "/etc/passwd"}, "paths are not read"),
+    (400, {"image_url": "data:image/png;base64,AAAA"}, "picture"),
+    (422, {"sample_steps": 40}, "Unknown field 'sample_steps'"),
+]
+
+
+@pytest.mark.parametrize(("status", "fields", "said"), REFUSED, ids=lambda value: str(value)[:40])
+def test_what_cannot_be_done_is_refused_before_there_is_a_task(
+    shared_server, submission, status, fields, said
+):
+    before = shared_server.client.get("/health").json()["total_tasks"]
+    answer = requests.post(f"{shared_server.url}/video/submit", json={**submission, **fields}, timeout=60)
+    assert (answer.status_code, list(answer.json())) == (status, ["detail"])
+    assert said in answer.json()["detail"]
+    assert shared_server.client.get("/health").json()["total_tasks"] == before
+
+
+@pytest.mark.parametrize("route", ["status", "cancel"])
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [({"requestId": UNKNOWN}, 404), ({"requestId": "short"}, 422), ({}, 422), ({"id": UNKNOWN}, 422)],
+)
+def test_an_id_that_stands_for_no_task(shared_server, route, body, status):
+    answer = post(shared_server, route, body)
+    assert (answer.status_code, list(answer.json())) == (status, ["detail"])
+
+
+def test_a_clip_that_is_not_there(shared_server):
+    answer = requests.get(f"{shared_server.url}/videos/{UNKNOWN}.mp4", timeout=60)
+    assert (answer.status_code, list(answer.json())) == (404, ["detail"])
