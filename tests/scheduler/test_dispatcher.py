@@ -94,9 +94,9 @@ class Bench:
     def send(self, worker, command) -> None:
         self.sent.put_nowait((worker, command))
 
-    def submit(self, num_outputs: int = 1) -> Job:
+    def submit(self, num_outputs: int = 1, model: str = "m") -> Job:
         request = GenerationRequest(
-            model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
+            model=model, prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
             num_inference_steps=4, guidance_scale=1.0, seed=0, num_outputs=num_outputs,
         )  # fmt: skip
         return self.store.submit(Job(id=new_id(), request=request, created_at=0.0))
@@ -473,6 +473,40 @@ async def test_why_no_worker_is_ready_is_told_until_one_is():
         assert "-9" in bench.dispatcher.trouble()
         await bench.say(Ready(card=CARD, pid=2), worker=W2)
         assert bench.dispatcher.trouble() is None
+
+
+async def test_jobs_of_a_terminated_model_fail_and_leave_no_file():
+    async with running(Bench()) as bench:
+        held, waiting = bench.submit(), bench.submit()
+        command = await bench.started()
+        bench.files |= {"ck1"}
+        await bench.say(Checkpointed(job_id=held.id, token=command.token, step=1, key="ck1"))
+        await bench.launcher.terminate("m")
+        await bench.say(Lost(-9, final=True))
+        await bench.settled()
+        for job in (held, waiting):
+            ended = bench.store.get(job.id)
+            assert (ended.state, ended.failure.code) == (State.FAILED, "model_not_available")
+        assert bench.files == set()
+        assert bench.sent.empty()
+
+
+async def test_a_job_whose_model_was_not_launched_again_fails_at_the_start():
+    bench = Bench()
+    job = bench.submit(model="gone")
+    async with running(bench):
+        await bench.settled()
+        assert bench.store.get(job.id).failure.code == "model_not_available"
+
+
+async def test_a_worker_that_is_ready_after_its_model_was_terminated_gets_no_job():
+    async with running(Bench(), ready=False) as bench:
+        await bench.launcher.terminate("m")
+        await bench.say(Ready(card=CARD, pid=1))
+        bench.submit()
+        await bench.settled()
+        assert bench.sent.empty()
+        assert not bench.dispatcher.ready()
 
 
 async def test_a_slow_store_never_blocks_the_event_loop():

@@ -6,6 +6,7 @@ Started by the fleet, with the wire on an inherited socket and the settings as J
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import signal
 import socket
@@ -55,4 +56,6 @@ def work(settings: Settings, channel: Channel) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    ended = main()
+    logging.shutdown()
+    os._exit(ended)  # all is saved by now; taking every module apart first would take seconds
