@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    SchedulerMixin,
+    UniPCMultistepScheduler,
+)
 
 import tiny_cogvideox  # noqa: F401  (adds its cases)
 import tiny_hunyuan  # noqa: F401  (adds its cases)
@@ -16,7 +24,7 @@ from tiny_models import CASES, Tiny, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Failed
 from vitascope.engine.generation import Snapshot
-from vitascope.errors import GenerationFailed
+from vitascope.errors import GenerationFailed, InvalidRequest
 from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.registry import describe
 from vitascope.request import GenerationRequest
@@ -70,6 +78,43 @@ def test_a_seed_gives_the_references_latents(model: Tiny) -> None:
 
 def test_other_sizes_give_the_references_latents_too(model: Tiny) -> None:
     request = model.request(**model.case.other, seed=2**40)
+    assert as_reference(model, run(model, request).latents, model.reference(request))
+
+
+ONE_OF_EACH = ["wan21_t2v", "hunyuan_t2v", "hunyuan15_t2v", "cogvideox_2b", "ltx2_t2v"]
+ANY_SCRIPT = 'A cat — 猫が走る, قطة تجري, кошка бежит 🐈; "東京" 1/2:\n' + "and then it runs on, " * 40
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH)
+def test_a_long_prompt_in_any_script_gives_the_references_latents(name: str) -> None:
+    model = tiny(name)
+    request = model.request(prompt=ANY_SCRIPT, negative_prompt=ANY_SCRIPT[::-1].strip())
+    assert as_reference(model, run(model, request).latents, model.reference(request))
+
+
+FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}
+SOLVERS: dict[str, Callable[[float], SchedulerMixin]] = {
+    "unipc": lambda shift: UniPCMultistepScheduler(flow_shift=shift, **FLOW),
+    "dpm++": lambda shift: DPMSolverMultistepScheduler(flow_shift=shift, **FLOW),
+    "euler": lambda shift: FlowMatchEulerDiscreteScheduler(shift=shift),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "solver", "shift"),
+    [
+        *((name, solver, 8.0) for name in ("wan21_t2v", "wan22_t2v", "wan22_5b_i2v") for solver in SOLVERS),
+        *(("wan21_t2v", solver, 1.0) for solver in SOLVERS),
+        ("hunyuan_t2v", "euler", 8.0),  # its pipelines hand their solver sigmas that only Euler's takes as is
+        ("hunyuan15_t2v", "euler", 8.0),
+    ],
+)
+def test_every_solver_and_shift_gives_the_references_latents(
+    name: str, solver: str, shift: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny(name)
+    request = model.request(sample_solver=solver, flow_shift=shift, num_inference_steps=5)
+    monkeypatch.setattr(model.pipeline, "scheduler", SOLVERS[solver](shift))
     assert as_reference(model, run(model, request).latents, model.reference(request))
 
 
@@ -202,6 +247,32 @@ def test_a_preview_changes_nothing(model: Tiny) -> None:
             if isinstance(event, Completed):
                 assert equal(event.latents, run(model, request).latents)
         engine.preview("job")
+
+
+def test_a_wrong_length_is_refused_with_lengths_that_will_do(model: Tiny) -> None:
+    right = model.request().num_frames
+    with pytest.raises(InvalidRequest, match=r"use \d+") as refusal:
+        model.request(num_frames=right + 1)
+    assert refusal.value.param == "num_frames"
+    _, _, advice = refusal.value.message.partition(": use ")
+    for length in re.findall(r"\d+", advice):
+        assert model.request(num_frames=int(length)).num_frames == int(length)
+
+
+@pytest.mark.parametrize("side", ["height", "width"])
+def test_a_wrong_size_is_refused_with_sizes_that_will_do(model: Tiny, side: str) -> None:
+    rules, right = model.family.card.rules, model.request().height
+    with pytest.raises(InvalidRequest) as refusal:
+        model.request(**{side: right + 1})
+    assert refusal.value.param in {side, "size"}
+    _, _, advice = refusal.value.message.partition("for example ")
+    for length in re.findall(r"\d+", advice):
+        if not rules.sizes:
+            assert model.request(**{side: int(length)})
+    if rules.sizes:
+        other = rules.sizes[0][0] - rules.size_multiple
+        with pytest.raises(InvalidRequest, match=f"makes {rules.sizes[0][1]}x{rules.sizes[0][0]}"):
+            model.request(height=other)
 
 
 def test_the_card_offers_the_task_and_its_native_values_pass_its_own_rules(model: Tiny) -> None:
