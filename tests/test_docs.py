@@ -11,31 +11,17 @@ import pytest
 import typer.core
 import typer.main
 
+from documents import README, ROOT, blocks, commands
 from vitascope.cli.app import app
 
-ROOT = Path(__file__).parents[1]
-PAGES = sorted(
-    [ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")]
-)
+PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 ROOT_COMMAND = typer.main.get_command(app)
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    return re.findall(
-        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-
-
-def shell_lines(page: Path) -> list[str]:
-    """The commands of a page's console blocks, without prompts, comments and output."""
-    text = "\n".join(blocks(page, "console")).replace("\\\n", " ")
-    return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
 
 
 def vitascope_calls() -> list[tuple[str, list[str]]]:
     found = []
     for page in PAGES:
-        for line in shell_lines(page):
+        for line in commands("\n".join(blocks(page, "console"))):
             words = [w for w in shlex.split(line, comments=True) if not re.fullmatch(r"[A-Z_]+=.*", w)]
             if words[:1] == ["vitascope"]:
                 found.append((page.name, words[1:]))
@@ -53,12 +39,12 @@ def command_of(words: list[str]) -> Any:
 
 
 def test_the_readme_is_short() -> None:
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 150
 
 
 def test_the_readmes_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (example,) = [block for block in blocks(ROOT / "README.md", "python") if "vitascope.load" in block]
+    (example,) = [block for block in blocks(README, "python") if "vitascope.load" in block]
     exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "circle.mp4").read_bytes()[4:8] == b"ftyp"
 

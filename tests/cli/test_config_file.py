@@ -9,9 +9,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from documents import QUICKSTART, blocks
 from vitascope.cli.config_file import ConfigurableCommand, read_config, use_config
 from vitascope.cli.flags import taking
 from vitascope.errors import ConfigurationError, InvalidType, UnknownField
+from vitascope.media.provenance import read_provenance
 
 KNOWN = ["model_path", "num_frames", "guidance_scale", "prompt", "save_output", "image_path"]
 
@@ -173,3 +175,15 @@ def test_a_feature_that_is_absent_is_refused_by_name_on_the_command_line(flag, n
     _, result = parse("--prompt", "a", flag)
     assert result.exit_code == 2
     assert f"This version has nothing for {named} (" in result.output
+
+
+def test_the_quickstarts_file_runs_as_it_stands(vitascope, tmp_path):
+    [example] = blocks(QUICKSTART, "yaml")
+    (tmp_path / "clip.yaml").write_text(example)
+    told = vitascope("generate", "--config", "clip.yaml")
+    assert told.status == 0, told.err
+    [clip] = (tmp_path / "outputs").glob("*.mp4")
+    request = read_provenance(clip).request
+    assert (request.prompt, request.num_frames, request.seed) == (
+        "a big orange circle drifts up over purple", 9, 7
+    )  # fmt: skip

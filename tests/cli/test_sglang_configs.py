@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
+from documents import DIALECTS, blocks
 from vitascope.media.provenance import read_provenance
 
-PAGE = Path(__file__).parents[2] / "docs" / "dialects.md"
 PROMPT = "a red circle moving right on a blue background"
 
 # Its keys and values, but for model and prompt.
@@ -91,7 +91,6 @@ def test_its_file_runs_without_them_in_the_models_size(vitascope, name):
 
 @pytest.mark.parametrize("language", ["json", "yaml"])
 def test_our_documented_file_runs_as_it_stands(vitascope, language):
-    section = PAGE.read_text(encoding="utf-8").partition("\n## SGLang\n")[2].partition("\n## ")[0]
-    [example] = re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
+    [example] = blocks(DIALECTS, language, section="SGLang")
     Path(f"clip.{language}").write_text(example)
     assert made(vitascope("generate", "--config", f"clip.{language}")).prompt == PROMPT

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -11,8 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-PAGE = Path(__file__).parents[3] / "docs" / "dialects.md"
-WRITTEN_URL = "http://127.0.0.1:8000"
+from documents import DIALECTS, WRITTEN_URL, blocks
 
 
 @pytest.fixture
@@ -20,8 +18,7 @@ def examples(shared_server) -> Callable[[str, str], list[str]]:
     """The examples of one section in one language, with this server's address."""
 
     def read(section: str, language: str) -> list[str]:
-        text = PAGE.read_text(encoding="utf-8").partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-        found = re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+        found = blocks(DIALECTS, language, section=section)
         assert found
         return [example.replace(WRITTEN_URL, shared_server.url) for example in found]
 
