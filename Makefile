@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test families sdk-matrix check format lint types imports spelling parity docs clean \
+.PHONY: help demo test fuzz soak families sdk-matrix check format lint types imports spelling parity docs clean \
 	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model gallery
 
 help: ## list the targets
@@ -25,6 +25,10 @@ test: $(STAMP) ## the default test run
 
 sdk-matrix: $(STAMP) ## drive the SDKs of docs/clients.md, fetched from their registries (needs node and npm)
 	$(BIN)/python -m pytest -m clients tests/e2e/clients
+
+fuzz: $(STAMP) ## hostile and random requests by the thousand, to a quick server and to a real one
+	$(BIN)/python -m pytest tests/api/test_conformance.py tests/api/test_hostile.py --fuzz-examples 100 --timeout 3600
+	$(BIN)/python -m pytest -m slow tests/e2e/test_conformance.py --timeout 3600
 
 check: lint types imports spelling ## everything that needs no running code
 

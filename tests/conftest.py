@@ -4,6 +4,14 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 os.environ.update(
     HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false"
 )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--fuzz-examples", type=int, default=3, help="examples of each kind that a fuzzing test sends"
+    )

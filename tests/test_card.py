@@ -125,6 +125,7 @@ REFUSALS = [
         "prompt",
         "The prompt holds half of a surrogate pair; send well-formed text.",
     ),
+    (CARD, {"prompt": "a\0b"}, "prompt", "The prompt holds a null character; leave it out."),
     (
         CARD,
         {"negative_prompt": "x" * 32_001},

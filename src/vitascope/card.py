@@ -217,6 +217,8 @@ def _text(name: str, text: str) -> str:
         )
     if not text.isascii() and any("\ud800" <= c <= "\udfff" for c in text):  # what no file or database takes
         raise InvalidRequest(f"The {name} holds half of a surrogate pair; send well-formed text.", param=name)
+    if "\0" in text:  # some databases end a text there, others refuse it
+        raise InvalidRequest(f"The {name} holds a null character; leave it out.", param=name)
     return text
 
 

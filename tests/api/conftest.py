@@ -7,6 +7,8 @@ import hashlib
 import io
 import json
 import math
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -309,6 +312,29 @@ def quick_house(
     monkeypatch.setattr(house.scheduling, "wake", house.finish_all)
     monkeypatch.setattr(house.launching, "first_state", InstanceState.READY)
     return house, client
+
+
+@pytest.fixture(scope="module")
+def quick_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A quick house behind a real HTTP server, for clients that hold the protocol against it."""
+    root = tmp_path_factory.mktemp("quick")
+    house = House(root / "artifacts", Settings(data_dir=root, max_body_bytes=2**20))
+    house.scheduling.wake = house.finish_all  # type: ignore[method-assign]
+    house.launching.first_state = InstanceState.READY
+    http = uvicorn.Server(uvicorn.Config(house.app, log_config=None, lifespan="off"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]}, name="quick-server")
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        http.should_exit = True
+        thread.join(60)
+    house.services.close()
+
+
+@pytest.fixture
+def num_fuzz_examples(request: pytest.FixtureRequest) -> int:
+    """How many examples of each kind a fuzzing test sends."""
+    return int(request.config.getoption("--fuzz-examples"))
 
 
 @pytest.fixture

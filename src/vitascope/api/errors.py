@@ -106,7 +106,13 @@ def body(message: str, *, status: int, param: str | None = None, code: str | Non
         kind = "rate_limit_error"
     elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         kind = "server_error"
-    return {"error": {"message": message, "type": kind, "param": param, "code": code}}
+    param = None if param is None else _well_formed(param)
+    return {"error": {"message": _well_formed(message), "type": kind, "param": param, "code": code}}
+
+
+def _well_formed(text: str) -> str:
+    """Replace halves of surrogate pairs: a client's own words, quoted, may hold them, and UTF-8 does not."""
+    return text.encode(errors="replace").decode()
 
 
 def in_words_of(path: str, content: dict[str, Any]) -> dict[str, Any]:

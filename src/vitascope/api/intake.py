@@ -22,6 +22,7 @@ from vitascope.errors import InvalidRequest, UnsupportedMediaType
 MAX_FIELDS = 200
 MAX_FILES = 8
 MAX_NESTING = 4  # brackets of one key
+MAX_VALUES = 100_000  # of one JSON text
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 
 
@@ -74,6 +75,7 @@ def parse_array(data: str, *, param: str) -> list[Any]:
 
 
 def _parse(data: bytes | str, param: str | None) -> Any:
+    _check_size(data, param)
     try:
         return json.loads(data, object_pairs_hook=_unique, parse_constant=_no_constant)
     except InvalidRequest:
@@ -81,6 +83,13 @@ def _parse(data: bytes | str, param: str | None) -> Any:
     except (ValueError, RecursionError):
         where = f"{param} is" if param else "The request body is"
         raise InvalidRequest(f"{where} not valid JSON.", param=param) from None
+
+
+def _check_size(data: bytes | str, param: str | None) -> None:
+    """Refuse what would become many times larger once parsed; pictures in base64 are one value each."""
+    marks: tuple[Any, ...] = (b"{", b"[", b",") if isinstance(data, bytes) else ("{", "[", ",")
+    if sum(map(data.count, marks)) > MAX_VALUES:
+        raise InvalidRequest(f"{param or 'The request body'} holds more than {MAX_VALUES} values.", param=param)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

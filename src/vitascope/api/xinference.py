@@ -27,7 +27,7 @@ from vitascope.api.submission import submit_waited_for
 from vitascope.api.values import INTEGER, OBJECT
 from vitascope.api.views import find
 from vitascope.api.waiting import Waiting
-from vitascope.api.xinference_body import named_card, read_order
+from vitascope.api.xinference_body import BAG, named_card, read_order
 from vitascope.errors import Aborted, ModelNotFound, NotFound, UnknownField
 from vitascope.jobs.job import Job
 from vitascope.wire import StoredFile
@@ -264,7 +264,7 @@ _ABORT_BODY = request_body(
 def _body_of(pictures: Mapping[str, str]) -> dict[str, Any]:
     """Describe a call: `kwargs` and the count beside the fields of a create, and the files that it needs."""
     properties = create_properties()
-    for ours in SOURCES if pictures else ():
+    for ours in (BAG, *(SOURCES if pictures else ())):
         del properties[ours]
     properties["prompt"] = {
         "anyOf": [properties["prompt"], {"type": "array", "items": {"type": "string"}, "maxItems": 1}],

@@ -59,6 +59,8 @@ def read_order(services: Services, body: Body, pictures: Mapping[str, str]) -> O
     if kwargs.get("seed") == -1:
         del kwargs["seed"]
     _check_beside(kwargs)
+    if BAG in fields:
+        raise InvalidRequest(f"Give the fields of {BAG} in kwargs; a call has one of them.", param=BAG)
     if isinstance(fields.get("prompt"), list):
         fields["prompt"] = _one_prompt(fields["prompt"])
     files = _files(body, pictures, card)
