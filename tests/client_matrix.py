@@ -1,23 +1,17 @@
-"""Which clients of other projects are driven against a real server, what each does there, and their packages.
+"""Which clients of other projects are driven against a real server, and what each does there.
 
-`make sdk-matrix` drives them (tests/e2e/clients); `make docs` writes the table to docs/clients.md. A client's
-package lies in a folder of its own below `.cache`, fetched once; nothing of it touches this environment.
+`make sdk-matrix` drives them (tests/e2e/clients); `make docs` writes the table to docs/clients.md.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import shutil
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
-CACHE = ROOT / ".cache" / "clients"
+from documents import ROOT
+
 DOCUMENT = ROOT / "docs" / "clients.md"
 NODE_SOURCE = Path(__file__).parent / "e2e" / "clients" / "node"
 
@@ -93,27 +87,31 @@ NODE = Client("openai (Node)", "6.49.0", ("node",), lacks=frozenset({"create and
 CLIENTS = (*OPENAI, NODE, LITELLM)
 
 
-def python_packages(client: Client) -> Path:
-    """Return a folder with a Python client's packages, fetched if they are not there."""
-    folder = CACHE / f"{client.name.split()[0].lower()}-{client.version}-{_digest(*client.requirements)}"
-    if not folder.exists():
-        with _to_become(folder) as begun:
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            options = ["--no-deps", "--only-binary=:all:", "--target", str(begun)]
-            _fetch([*command, *options, *client.requirements], begun)
-    return folder
+# What tests/e2e/dialects has each of them do.
+DRIVEN_BY_DEFAULT = {
+    "openai": "all of the above and every refusal; SGLang's fields as JSON and as forms",
+    "xinference-client": "generation, progress, abort, models and launches, sync and async",
+    "requests": "the Multi-GPU dialect: submit, status, cancel, download, every refusal",
+    "curl and jq": "the examples of [dialects.md](dialects.md) as they stand; vLLM-Omni's table of errors",
+}
 
+_HEADER = """\
+# Clients that are tested
 
-def node_packages() -> Path:
-    """Return a folder with the Node client's packages, fetched as its lock file says."""
-    files = [NODE_SOURCE / "package.json", NODE_SOURCE / "package-lock.json"]
-    folder = CACHE / f"node-{_digest(*(file.read_text(encoding='utf-8') for file in files))}"
-    if not folder.exists():
-        with _to_become(folder) as begun:
-            for file in files:
-                shutil.copy(file, begun)
-            _fetch(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], begun)
-    return folder
+Made by `make docs`; do not edit. `make sdk-matrix` fetches each of these clients from its package index and
+drives it, unmodified, against a real server with the bundled model and a key; it fails unless this table is
+what comes out. An empty place means that the client has no call for it. The Python SDK is driven sync and
+async, LiteLLM with `openai/` and with `hosted_vllm/` models.
+"""
+_DRIVEN = """\
+The default test run drives these:
+"""
+_WRITTEN = """\
+Requests as n8n's OpenAI node, new-api and LiteLLM's proxy write them are tested too, though not sent by these
+programs themselves: OpenAI's model names by `--model-alias sora-2 --model-alias sora-2-pro`, OpenAI's four
+sizes where the served model can make them, `error` null until a video failed, whole numbers and strings where
+a gateway decodes into fixed types.
+"""
 
 
 def document() -> str:
@@ -123,42 +121,21 @@ def document() -> str:
     for step, about in STEPS.items():
         cells = ["" if step in client.lacks else "works" for client in CLIENTS]
         rows.append([f"**{step}**: {about}", *cells])
-    table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
-    return f"{_HEADER}\n{table}\n"
+    driven = [["client", "what it does"], ["---", "---"]]
+    driven += [[f"{name} {_constrained(name)}".strip(), what] for name, what in DRIVEN_BY_DEFAULT.items()]
+    return f"{_HEADER}\n{_table(rows)}\n{_DRIVEN}\n{_table(driven)}\n{_WRITTEN}"
 
 
-_HEADER = """\
-# Clients that are tested
-
-Made by `make docs`; do not edit. `make sdk-matrix` fetches each of these clients from its package index and
-drives it, unmodified, against a real server with the bundled model and a key; it fails unless this table is
-what comes out. An empty place means that the client has no call for it. The Python SDK is driven sync and
-async, LiteLLM with `openai/` and with `hosted_vllm/` models. The default test run drives the newest Python
-SDK, `xinference-client` 4.1, curl and jq.
-"""
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-@contextlib.contextmanager
-def _to_become(folder: Path) -> Iterator[Path]:
-    """A temporary folder that is renamed once it is whole."""
-    CACHE.mkdir(parents=True, exist_ok=True)
-    begun = Path(tempfile.mkdtemp(dir=CACHE))
-    try:
-        yield begun
-        begun.rename(folder)
-    except BaseException:
-        shutil.rmtree(begun, ignore_errors=True)
-        raise
-
-
-def _fetch(command: Sequence[str], folder: Path) -> None:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[:4])} ...: {done.stderr[-2000:]}")
-
-
-def _digest(*texts: str) -> str:
-    return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:8]
+def _constrained(name: str) -> str:
+    """Return the version that is tested with, of a client that pip installs."""
+    pinned = re.search(
+        rf"^{name}==(.*)$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    return pinned[1] if pinned else ""
 
 
 if __name__ == "__main__":

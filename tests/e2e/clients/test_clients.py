@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 import client_matrix
+import client_packages
 from client_matrix import Client
 
 HERE = Path(__file__).parent
@@ -67,7 +68,7 @@ def runs(*clients: Client) -> list[Any]:
 
 @pytest.mark.parametrize(("client", "mode"), runs(*client_matrix.OPENAI))
 def test_every_python_sdk_does_all_that_it_can(client, mode, drive, nothing_stays):
-    packages = client_matrix.python_packages(client)
+    packages = client_packages.python_packages(client)
     paths = os.pathsep.join([str(packages), str(HERE)])
     # Later ones warn that OpenAI's own service ends; the client stays the field's common one.
     command = [sys.executable, "-W", "ignore::DeprecationWarning", str(HERE / "openai_driver.py")]
@@ -78,7 +79,7 @@ def test_every_python_sdk_does_all_that_it_can(client, mode, drive, nothing_stay
 def test_the_node_sdk_does_all_that_it_can(drive, nothing_stays):
     assert shutil.which("node"), "node and npm are needed to drive the Node SDK"
     client = client_matrix.NODE
-    packages = client_matrix.node_packages()
+    packages = client_packages.node_packages()
     driver = shutil.copy(HERE / "node" / "driver.mjs", packages)
     outcomes = drive(client, "node", ["node", driver])
     assert outcomes.keys() == client_matrix.STEPS.keys() - client.lacks
@@ -94,7 +95,7 @@ def emptied(server):
 
 @pytest.mark.parametrize(("client", "mode"), runs(client_matrix.LITELLM))
 def test_litellm_does_all_that_it_can(client, mode, drive, emptied):
-    packages = client_matrix.python_packages(client)
+    packages = client_packages.python_packages(client)
     paths = os.pathsep.join([str(packages), str(HERE)])
     outcomes = drive(client, mode, [sys.executable, str(HERE / "litellm_driver.py")], PYTHONPATH=paths)
     assert outcomes.keys() == client_matrix.STEPS.keys() - client.lacks
