@@ -13,6 +13,7 @@ from vitascope.config import (
     AdapterSpec,
     Settings,
     calm_threads,
+    changed,
     idle_variables,
     load_settings,
     nearest,
@@ -51,8 +52,8 @@ def test_a_variable_may_name_the_file(tmp_path):
 
 @pytest.mark.parametrize("name", sorted(LISTS))
 def test_lists_are_separated_by_commas_in_a_variable(name):
-    values = getattr(load(environ={f"VITASCOPE_{name.upper()}": "a=1,b=2,"}), name)
-    assert values == ("a=1", "b=2")
+    values = getattr(load(environ={f"VITASCOPE_{name.upper()}": "transformer=1,transformer_2=2,"}), name)
+    assert values == ("transformer=1", "transformer_2=2")
 
 
 def test_an_unknown_key_in_the_file_is_named_with_the_nearest(tmp_path):
@@ -231,3 +232,51 @@ def test_idle_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
     monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
     calm_threads()
     assert (os.environ.pop("GOMP_SPINCOUNT"), os.environ["OMP_WAIT_POLICY"]) == ("0", "ACTIVE")
+
+
+@pytest.mark.parametrize(
+    "text", ["name", "=path", "na me=path", "-n=path", "name=", "a/b=path", "é=path", f"{'n' * 101}=p"]
+)
+@pytest.mark.parametrize("setting", ["also", "launchable"])
+def test_a_model_beside_the_first_is_written_with_its_name(setting, text):
+    if setting == "launchable" and "=" not in text:
+        return  # a folder of models
+    with pytest.raises(ConfigurationError, match=f"{setting} is .*; write NAME=PATH"):
+        load({setting: (text,)})
+    assert load({setting: ("Wan2.1=/m/a=b",)})
+
+
+def test_two_models_beside_the_first_have_two_names():
+    with pytest.raises(ConfigurationError, match="also names 'a' twice"):
+        load({"also": ("a=/1", "b=/2", "a=/3")})
+
+
+@pytest.mark.parametrize(
+    ("flags", "rule"),
+    [
+        ({}, "any"),
+        ({"host": "::1"}, "any"),
+        ({"api_key": "k"}, "off"),
+        ({"host": "0.0.0.0", "insecure": True}, "off"),
+        ({"allowed_hosts": ("video.example",)}, "off"),
+        ({"cors_origins": ("https://video.example",)}, "off"),
+        ({"api_key": "k", "allow_launch": "registered"}, "registered"),
+        ({"allow_launch": "off"}, "off"),
+    ],
+)
+def test_clients_launch_what_they_like_only_where_they_are_the_operator(flags, rule):
+    assert load(flags).launch_rule == rule
+
+
+def test_changed_settings_are_checked_like_any():
+    settings = load({"api_key": "k", "port": 5})
+    other = changed(settings, device="cpu", dtype="float16")
+    assert (other.device, other.asked_dtype, other.port, other.api_key) == (
+        "cpu",
+        "float16",
+        5,
+        settings.api_key,
+    )
+    assert settings.asked_dtype is None
+    with pytest.raises(ConfigurationError, match="Setting dtype"):
+        changed(settings, dtype="int8")

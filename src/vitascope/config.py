@@ -24,7 +24,16 @@ ENV_PREFIX = "VITASCOPE_"
 NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
 DEFAULT_URL = "http://127.0.0.1:8000"
 LISTS = frozenset(
-    {"allow_media_domain", "allowed_hosts", "also", "cors_origins", "launchable", "lora", "model_alias"}
+    {
+        "allow_media_domain",
+        "allowed_hosts",
+        "also",
+        "cors_origins",
+        "launchable",
+        "lora",
+        "model_alias",
+        "transformer_path",
+    }
 )  # commas part them in variables
 # vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
 ALIASES: dict[str, str | None] = {
@@ -90,6 +99,14 @@ def parse_named(setting: str, text: str) -> tuple[str, str]:
     return name, path
 
 
+def parse_weights(text: str) -> tuple[str, Path]:
+    """Read `FILE` or `COMPONENT=FILE`; a file alone is for the component `transformer`."""
+    part, equals, path = text.partition("=")
+    if equals and re.fullmatch(r"transformer\w*", part, re.ASCII):
+        return part, Path(path)
+    return "transformer", Path(text)
+
+
 def _data_dir() -> Path:
     root = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
     return Path(root) / "vitascope"
@@ -136,6 +153,11 @@ class Settings(BaseModel):
         (),
         description="Adapter to offer: NAME=PATH or NAME=PATH:WEIGHT; NAME.high=PATH and NAME.low=PATH for "
         "one of two experts. Requests choose by name.",
+    )
+    transformer_path: tuple[str, ...] = Field(
+        (),
+        description="File of weights (.safetensors or .gguf) in place of the folder's transformer; "
+        "transformer_2=FILE for the second of two experts.",
     )
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -218,6 +240,21 @@ class Settings(BaseModel):
         for name, _ in {name for name in names if names.count(name) > 1}:
             raise ConfigurationError(f"lora {name!r} is given twice; give each adapter a name of its own.")
         return lora
+
+    @field_validator("transformer_path")
+    @classmethod
+    def _told_apart(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        parts = [part for part, _ in map(parse_weights, paths)]
+        for part in {part for part in parts if parts.count(part) > 1}:
+            raise ConfigurationError(
+                f"transformer_path gives two files for {part}; write transformer_2=FILE for a second expert."
+            )
+        return paths
+
+    @property
+    def replaced(self) -> dict[str, Path]:
+        """The components whose weights come from a file, not from the model's folder."""
+        return {part: path.expanduser() for part, path in map(parse_weights, self.transformer_path)}
 
     @property
     def adapters(self) -> tuple[AdapterSpec, ...]:

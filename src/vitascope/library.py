@@ -193,6 +193,7 @@ def load(
     offline: bool = False,
     on_download: OnDownload | None = None,
     loras: Mapping[str, str | Path] | None = None,
+    transformer_path: str | Path | Mapping[str, str | Path] | None = None,
 ) -> Model:
     """Load a model: the bundled one, a diffusers folder, or a hub id (owner/name).
 
@@ -203,6 +204,8 @@ def load(
 
     `loras` are adapters to lay beside the weights: files, or folders of one file, by the names that
     `generate` chooses by; with two experts `name` is for both, `name.high` and `name.low` for one.
+    `transformer_path` is a .safetensors or .gguf file of weights in place of the folder's transformer; with
+    two experts, such files by `transformer` and `transformer_2`.
 
     Raises:
         CheckpointError: there is no such model or adapter, or it cannot be used.
@@ -220,8 +223,17 @@ def load(
         offline=offline,
         on_download=on_download,
         adapters=[parse_adapter(f"{name}={path}") for name, path in (loras or {}).items()],
+        replaced=_replaced(transformer_path),
     )
     return Model(Engine(family))
+
+
+def _replaced(transformer_path: str | Path | Mapping[str, str | Path] | None) -> dict[str, Path]:
+    if transformer_path is None:
+        return {}
+    if isinstance(transformer_path, str | Path):
+        return {"transformer": Path(transformer_path)}
+    return {part: Path(path) for part, path in transformer_path.items()}
 
 
 def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:

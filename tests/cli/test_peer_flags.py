@@ -105,6 +105,7 @@ def test_what_does_not_exist_is_refused_all_at_once():
         ("--served-model-name wan", "--model-name=wan"),
         ("--revision main --model x/y", "--model-revision=main --model-path=x/y"),
         ("--port 8091", "--port 8091"),
+        ("--transformer-weights-path a.gguf", "--transformer-path=a.gguf"),
         ("--log_json true --offline false", "--log_json --no-offline"),
     ],
 )
@@ -124,6 +125,7 @@ def test_serve_flags_are_spellings_of_our_options(given, done):
         ("--no-save-output=false --overwrite false", "--save-output"),
         ("--prompt --num-gpus", "--prompt --num-gpus"),
         ("--seed -1", "--seed -1"),
+        ("--transformer-2-weights-path b.gguf", "--transformer-path=transformer_2=b.gguf"),
         ("--unheard-of 3", "--unheard-of 3"),
         ("-- --num-gpus 8", "-- --num-gpus 8"),
     ],

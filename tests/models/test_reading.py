@@ -60,7 +60,7 @@ def test_the_hash_of_a_file_is_that_of_all_its_bytes(files: list[WeightFile], wa
     reading, dtypes = Reading(), stored_dtypes(files)
     reading.tensors("part", files, {name: dtypes[name] for name in wanted}, CPU)
     for file in files:
-        assert reading.digest(file.path) == hashlib.sha256(file.path.read_bytes()).hexdigest()
+        assert reading.digest("part", file.path) == hashlib.sha256(file.path.read_bytes()).hexdigest()
 
 
 def test_no_byte_is_read_twice(files: list[WeightFile]) -> None:
@@ -69,12 +69,12 @@ def test_no_byte_is_read_twice(files: list[WeightFile]) -> None:
     reading.tensors("part", files[:4], stored_dtypes(files[:4]), CPU)
     before = told[-1]
     for file in files[:4]:
-        reading.digest(file.path)
+        reading.digest("part", file.path)
         file.path.unlink()
-        reading.digest(file.path)
+        reading.digest("part", file.path)
     assert told[-1] == before
     for file in files[4:]:  # those were not loaded
-        reading.digest(file.path)
+        reading.digest("part", file.path)
     assert told[-1] == ("part", reading.total_bytes, reading.total_bytes)
 
 
@@ -97,7 +97,7 @@ def test_a_blob_of_a_hub_cache_is_not_hashed_and_counts_all_the_same(
     files[0].path.rename(blob)
     files[0].path.symlink_to(blob)
     assert reading.tensors("part", files[:1], {"0.c": torch.int64}, CPU)["0.c"] == 3
-    assert reading.digest(files[0].path) == "f" * 64
+    assert reading.digest("part", files[0].path) == "f" * 64
     assert told[-1][1] == reading.total_bytes
 
 

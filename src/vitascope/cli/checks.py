@@ -144,6 +144,7 @@ def _model(settings: Settings) -> tuple[Check, ModelCard | None]:
             revision=settings.model_revision,
             cache_dir=settings.model_cache_dir,
             offline=True,
+            replaced=settings.replaced,
         )
     except CheckpointError as error:
         if _may_be_downloaded(settings):

@@ -133,7 +133,7 @@ def _told(row: PeerFlag) -> str:
 
 def _spelled(name: str, value: str | None) -> str:
     flag = f"--{name.replace('_', '-')}"
-    return f"`{flag}`" if value is None else f"`{flag} {value}`"
+    return f"`{flag}`" if value is None else f"`{flag} {value.format('VALUE')}`"
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from vitascope.config import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
+    from vitascope.models.checkpoint import Checkpoint
 
 app = typer.Typer(help="List models, or show what one can do.", invoke_without_command=True)
 
@@ -37,21 +38,23 @@ def show(
         str | None, typer.Argument(help="Model folder or hub id; the bundled model if not given.")
     ] = None,
     *,
+    transformer_path: Annotated[
+        list[str] | None, typer.Option(help="File in place of its transformer, as for serve.", metavar="FILE")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole card as JSON.")] = False,
 ) -> None:
     """Show what a model can do: tasks, native values, limits."""
-    runtime = Runtime(model_path=model)
+    runtime = Runtime(model_path=model, transformer_path=transformer_path)
     card = runtime.describe()
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(card)).decode())
     else:
-        typer.echo("\n".join([_describe(card), *_needs(runtime, card)]))
+        checkpoint = _open(runtime)
+        typer.echo("\n".join([_describe(card), *_files(checkpoint), *_needs(runtime, checkpoint, card)]))
 
 
-def _needs(runtime: Runtime, card: ModelCard) -> list[str]:
-    """Estimate memory and time on this machine."""
-    from vitascope.engine.load import default_dtype, find_model, pick_device
-    from vitascope.engine.plan import estimate, matmul_speed
+def _open(runtime: Runtime) -> Checkpoint:
+    from vitascope.engine.load import find_model
     from vitascope.models.checkpoint import Checkpoint
 
     settings = runtime.settings()
@@ -61,9 +64,24 @@ def _needs(runtime: Runtime, card: ModelCard) -> list[str]:
         cache_dir=settings.model_cache_dir,
         offline=settings.offline,
     )
-    device = pick_device(settings.device)
+    return Checkpoint.open(root, replaced=settings.replaced)
+
+
+def _files(checkpoint: Checkpoint) -> list[str]:
+    """Tell what the files hold that come in place of the folder's."""
+    from vitascope.models.single_files import describe_single, read_single
+
+    return [f"  {part} is {describe_single(read_single(path))}" for part, path in checkpoint.replaced.items()]
+
+
+def _needs(runtime: Runtime, checkpoint: Checkpoint, card: ModelCard) -> list[str]:
+    """Estimate memory and time on this machine."""
+    from vitascope.engine.load import default_dtype, pick_device
+    from vitascope.engine.plan import estimate, matmul_speed
+
+    device = pick_device(runtime.settings().device)
     dtype = default_dtype(device)
-    needs = estimate(Checkpoint.open(root), card, dtype)
+    needs = estimate(checkpoint, card, dtype)
     speed = matmul_speed(device, dtype)
     where = f"{device} in {str(dtype).removeprefix('torch.')}"
     memory = f"{_size(needs.memory_bytes)}, {_size(needs.weights_bytes)} of it weights"

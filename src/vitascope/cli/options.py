@@ -55,6 +55,15 @@ class Runtime:
             metavar="NAME=PATH",
         ),
     ] = None
+    transformer_path: Annotated[
+        list[str] | None,
+        _in(
+            "Model",
+            "File of weights (.safetensors or .gguf) in place of the folder's transformer; "
+            "transformer_2=FILE for the second of two experts.",
+            metavar="FILE",
+        ),
+    ] = None
     device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
     dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
     num_threads: Annotated[
@@ -65,7 +74,9 @@ class Runtime:
         """Merge the flags with the operator's environment."""
         flags = asdict(self)
         del flags["dtype"]
-        return load_settings(flags | {"lora": self.lora or None})
+        return load_settings(
+            flags | {"lora": self.lora or None, "transformer_path": self.transformer_path or None}
+        )
 
     def chosen(self) -> dict[str, float]:
         """Return the adapters given here, all of which are meant; their scales are part of what is loaded."""
@@ -82,6 +93,7 @@ class Runtime:
             cache_dir=settings.model_cache_dir,
             offline=settings.offline,
             on_download=on_download,
+            replaced=settings.replaced,
         )
 
     def load(self, on_download: OnDownload | None = None) -> Model:
@@ -99,6 +111,7 @@ class Runtime:
             offline=settings.offline,
             on_download=on_download,
             loras=dict(text.split("=", 1) for text in settings.lora),
+            transformer_path=settings.replaced,
         )
 
 

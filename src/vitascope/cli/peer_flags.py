@@ -118,6 +118,7 @@ _SPELLINGS = {
     "download_dir": "model_cache_dir",
     "served_model_name": "model_name",
     "alias": "model_alias",
+    "transformer_weights_path": "transformer_path",
     "allowed_media_domains": "allow_media_domain",
     "precision": "dtype",
     "dit_precision": "dtype",
@@ -130,7 +131,7 @@ _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerFlag:
-    """One row. `own` are our options with their values, None standing for the value given."""
+    """One row. `own` are our options with their values, None or `{}` in them standing for the value given."""
 
     name: str
     feature: str
@@ -145,9 +146,13 @@ class PeerFlag:
         """
         if self.own and all(name in known for name, _ in self.own):
             off = self.is_switch and value == "false"
-            return {} if off else {name: _value(name, fixed or value) for name, fixed in self.own}
+            return {} if off else {name: _value(name, _filled(fixed, value)) for name, fixed in self.own}
         values = value if isinstance(value, list) else [value]
         return {} if all(item.lower() in self.granted for item in values) else None
+
+
+def _filled(fixed: str | None, value: str | list[str]) -> str | list[str]:
+    return value if fixed is None or isinstance(value, list) else fixed.format(value)
 
 
 def _value(own: str, value: str | list[str]) -> str | list[str]:
@@ -166,6 +171,9 @@ def _rows() -> Iterator[PeerFlag]:
             )
     for name, own in _SPELLINGS.items():
         yield PeerFlag(name=name, feature=f"There is no {own} to set", own=((own, None),))
+    for name in ("transformer_2_path", "transformer_2_weights_path"):
+        second = (("transformer_path", "transformer_2={}"),)
+        yield PeerFlag(name=name, feature="There is no transformer_path to set", own=second)
     for name, (width, height) in _SIZES.items():
         size = (("width", str(width)), ("height", str(height)))
         yield PeerFlag(name=name, feature="There is no size to set", is_switch=True, own=size)

@@ -40,7 +40,7 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
     """Make a clip again and say whether the frames are identical; exit status 1 if they are not.
 
     A clip that began from pictures needs the same ones, and the same --resize-mode, again; one that was made
-    with adapters the same --lora.
+    with adapters the same --lora, and one with a --transformer-path the same file.
     """
     set_up_logging("warning")
     told = read_provenance(original.clip)
@@ -84,7 +84,8 @@ def _check_identity(told: Provenance, card: ModelCard) -> None:
     if told.identity != card.identity:
         raise InvalidRequest(
             f"This clip was made by {told.model} ({told.identity[:12]}), and this model is {card.name} "
-            f"({card.identity[:12]}); give the right one with --model-path.",
+            f"({card.identity[:12]}); give the right one with --model-path, and its --transformer-path if it "
+            "had one.",
             param="model_path",
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,13 +34,15 @@ def load_family(
     on_download: OnProgress | None = None,
     on_load: OnLoad | None = None,
     adapters: Sequence[AdapterSpec] = (),
+    replaced: Mapping[str, Path] | None = None,
 ) -> Family:
     """Load a model folder, or download one from the hub first.
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
     and float32 on the CPU unless said. The VAE always runs in float32. `adapters` are laid beside the
     weights, for requests to choose. `on_load` is called with the component that is read, the bytes read of
-    all and the bytes of all; what it raises stops the loading. The rest is for hub ids: see `find_model`.
+    all and the bytes of all; what it raises stops the loading. `replaced` are components (`transformer`)
+    whose weights come from a .safetensors or .gguf file. The rest is for hub ids: see `find_model`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -52,7 +54,7 @@ def load_family(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    checkpoint = Checkpoint.open(root, name or name_of(path_or_id), on_load)
+    checkpoint = Checkpoint.open(root, name or name_of(path_or_id), replaced=replaced, on_load=on_load)
     family = load(checkpoint, Placement(where, chosen_dtype))
     for spec in adapters:
         family.adapters.register(spec)
@@ -68,8 +70,11 @@ def describe_model(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnProgress | None = None,
+    replaced: Mapping[str, Path] | None = None,
 ) -> ModelCard:
     """Tell what a model can do without reading its weights; a hub id is downloaded as by `load_family`.
+
+    `replaced` is as for `load_family`.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -78,7 +83,7 @@ def describe_model(
     root = find_model(
         path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
     )
-    return describe(Checkpoint.open(root, name_of(path_or_id)))
+    return describe(Checkpoint.open(root, name_of(path_or_id), replaced=replaced))
 
 
 def pick_device(device: str) -> torch.device:

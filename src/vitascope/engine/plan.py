@@ -59,7 +59,7 @@ def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Est
     attention = 4.0 * tokens**2 * width * depth
     return Estimate(
         weights_bytes=sum(
-            _num_weights(checkpoint, part) * (_VAE_BYTES if "vae" in part else _BYTES[dtype])
+            _resident_bytes(checkpoint, part, _VAE_BYTES if "vae" in part else _BYTES[dtype])
             for part in card.components
         ),
         working_bytes=_WIDTHS_ALIVE * tokens * width * _BYTES[dtype],
@@ -90,4 +90,13 @@ def _tokens(card: ModelCard, config: dict[str, Any]) -> int:
 
 
 def _num_weights(checkpoint: Checkpoint, part: str) -> int:
-    return sum(math.prod(stored.shape) for file in checkpoint.weight_files(part) for stored in file.tensors)
+    return sum(stored.num_values for file in checkpoint.weight_files(part) for stored in file.tensors)
+
+
+def _resident_bytes(checkpoint: Checkpoint, part: str, width: int) -> int:
+    """Count what a component takes: quantised blocks stay as they are stored."""
+    return sum(
+        stored.num_values * width if stored.quant is None else stored.end - stored.begin
+        for file in checkpoint.weight_files(part)
+        for stored in file.tensors
+    )

@@ -19,6 +19,7 @@ import torch
 from vitascope.errors import CheckpointError
 from vitascope.models.networks import Source, load_network, outline
 from vitascope.models.reading import OnLoad, Reading
+from vitascope.models.single_files import check_single, load_single, read_single
 from vitascope.models.weight_files import WeightFile, check_placed, component_files, index_of, read_layout
 
 INDEX = "model_index.json"
@@ -38,26 +39,42 @@ class Checkpoint:
     """One folder. `index` is its model_index.json: component names to [library, class], and settings.
 
     An `outline` reads configurations alone: its networks have shapes and no weights, its identity is empty.
+    `replaced` are components whose weights come from one file instead of the folder.
     """
 
     root: Path
     name: str
     index: dict[str, Any] = field(repr=False)
+    replaced: Mapping[str, Path] = field(default_factory=dict)
     outline: bool = False
     reading: Reading = field(default_factory=Reading, repr=False, compare=False)
 
     @classmethod
-    def open(cls, root: Path, name: str | None = None, on_load: OnLoad | None = None) -> Checkpoint:
+    def open(
+        cls,
+        root: Path,
+        name: str | None = None,
+        *,
+        replaced: Mapping[str, Path] | None = None,
+        on_load: OnLoad | None = None,
+    ) -> Checkpoint:
         """Read a folder's index; `name` is how the model is called, the folder's name by default.
 
         `on_load` is called with the component that is read, the bytes read of all and the bytes of all.
+
+        Raises:
+            CheckpointError: it is no diffusers folder, or lacks a component that is `replaced`.
+
         """
         if not root.is_dir():
             raise CheckpointError(f"{root.name} is not a folder; a model is a folder with {INDEX}.")
         index = read_json(root / INDEX)
         if not isinstance(index.get("_class_name"), str):
             raise CheckpointError(f"{INDEX} has no _class_name; it is not a diffusers model folder.")
-        checkpoint = cls(root, name or root.resolve().name, index, reading=Reading(on_load))
+        checkpoint = cls(
+            root, name or root.resolve().name, index, replaced=replaced or {}, reading=Reading(on_load)
+        )
+        checkpoint._check_replaced()
         checkpoint.reading.total_bytes = sum(checkpoint.component_bytes().values())
         return checkpoint
 
@@ -107,13 +124,15 @@ class Checkpoint:
             or kind, or unknown to the network.
 
         """
-        files = self.weight_files(part)
+        source = Source(part, self.root / part, self.weight_files(part))
+        read = partial(self.reading.tensors, part, source.files)
+        load = load_single if part in self.replaced else load_network
         try:
-            if self.outline:
-                return outline(kind, self.root / part)
-            source = Source(part, self.root / part, files)
-            read = partial(self.reading.tensors, part, files)
-            return load_network(kind, source, read, device, dtype)
+            if not self.outline:
+                return load(kind, source, read, device, dtype)
+            if part in self.replaced:
+                check_single(kind, source, dtype)
+            return outline(kind, source.folder)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._unloadable(part, error) from error
 
@@ -124,6 +143,8 @@ class Checkpoint:
             CheckpointError: there are none, one is missing or damaged, or they contradict their index.
 
         """
+        if part in self.replaced:
+            return [read_single(self.replaced[part])]
         folder = self.root / part
         files = [read_layout(path, f"{part}/{path.name}") for path in component_files(folder)]
         index = index_of(folder)
@@ -151,10 +172,10 @@ class Checkpoint:
         return CheckpointError(f"{part} of {self.name} cannot be loaded: {said}")
 
     def component_bytes(self) -> dict[str, int]:
-        """Return the size of each component's weights in bytes."""
+        """Return the size of each component's weights in bytes, as they are stored."""
         sizes: dict[str, int] = {}
-        for file in self._all_weights():
-            sizes[file.parent.name] = sizes.get(file.parent.name, 0) + file.stat().st_size
+        for part, file in self._all_weights():
+            sizes[part] = sizes.get(part, 0) + file.stat().st_size
         return sizes
 
     def identity(self) -> str:
@@ -165,12 +186,27 @@ class Checkpoint:
         if self.outline:
             return ""
         whole = hashlib.sha256()
-        for file in self._all_weights():
-            whole.update(f"{file.parent.name}/{file.name} {self.reading.digest(file)}\n".encode())
+        for part, file in self._all_weights():
+            whole.update(f"{part}/{file.name} {self.reading.digest(part, file)}\n".encode())
         return whole.hexdigest()
 
-    def _all_weights(self) -> list[Path]:
-        return sorted(self.root.glob("*/*.safetensors"))
+    def _all_weights(self) -> list[tuple[str, Path]]:
+        """List the files that make the model what it is, each with its component."""
+        own = [(file.parent.name, file) for file in sorted(self.root.glob("*/*.safetensors"))]
+        kept = [(part, file) for part, file in own if part not in self.replaced]
+        return sorted([*kept, *self.replaced.items()], key=lambda found: (found[0], found[1].name))
+
+    def _check_replaced(self) -> None:
+        for part, path in self.replaced.items():
+            if not self.has(part) or not (self.root / part / "config.json").is_file():
+                having = ", ".join(
+                    name for name in self.index if name.startswith("transformer") and self.has(name)
+                )
+                raise CheckpointError(
+                    f"{self.name} has no {part}/config.json for {path.name} to be the weights of; "
+                    f"its transformers are {having or 'none'}."
+                )
+            read_single(path)
 
 
 def read_json(path: Path) -> dict[str, Any]:

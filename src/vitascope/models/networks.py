@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +43,7 @@ class Source:
         return {stored.name: stored for file in self.files for stored in file.tensors}
 
     def shown(self, tensor: str | None = None) -> str:
-        """Name the file that holds a tensor; for one that none holds, the component's only file or folder."""
+        """Name the file that holds a tensor; for one that none holds, the component's file or folder."""
         for file in self.files:
             if len(self.files) == 1 or any(stored.name == tensor for stored in file.tensors):
                 return file.shown
@@ -76,16 +76,25 @@ def load_network(kind: Any, source: Source, read: Read, device: torch.device, dt
 
 
 def _load_diffusers(kind: Any, source: Source, read: Read, device: torch.device, dtype: torch.dtype) -> Any:
-    with _default_dtype(dtype), no_init_weights(), init_empty_weights():
-        network = kind.from_config(kind.load_config(source.folder, local_files_only=True))
-    expected, stored = network.state_dict(), source.stored()
-    unused = [name for name in stored if name not in expected]
-    _check_unused(source, unused, kind._keys_to_ignore_on_load_unexpected)  # noqa: SLF001  # its own list
-    for name, tensor in expected.items():
-        _check_fits(source, name, stored.get(name), tensor)
-    kept = kind._keep_in_fp32_modules or ()  # noqa: SLF001
-    network.load_state_dict(read(_dtypes(stored, expected, dtype, kept), device), assign=True)
+    network, stored = without_weights(kind, source.folder, dtype), source.stored()
+    check_fit(source, network, {name: (one.shape, one.dtype) for name, one in stored.items()})
+    dtypes = {name: dtype_of(kind, name, stored[name].dtype, dtype) for name in network.state_dict()}
+    network.load_state_dict(read(dtypes, device), assign=True)
     return network
+
+
+def without_weights(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """Make a diffusers network whose parameters have no memory; tables that it computes are there."""
+    with default_dtype(dtype), no_init_weights(), init_empty_weights():
+        return kind.from_config(kind.load_config(folder, local_files_only=True))
+
+
+def dtype_of(kind: Any, name: str, stored: torch.dtype, dtype: torch.dtype) -> torch.dtype:
+    """Say what a diffusers network holds a tensor in: some of its modules stay in float32."""
+    kept = kind._keep_in_fp32_modules or ()  # noqa: SLF001  # the class's own list, which has no other name
+    if not stored.is_floating_point:
+        return stored
+    return torch.float32 if any(module in kept for module in name.split(".")) else dtype
 
 
 def _load_transformers(
@@ -93,9 +102,13 @@ def _load_transformers(
 ) -> Any:
     config = kind.config_class.from_pretrained(source.folder, local_files_only=True)
     stored = source.stored()
-    kept = kind._keep_in_fp32_modules or ()  # noqa: SLF001
-    untouched = [name for name in stored if any(module in name for module in kept)]
-    dtypes = _dtypes(stored, stored, dtype) | {name: stored[name].dtype for name in untouched}
+    kept = kind._keep_in_fp32_modules or ()  # noqa: SLF001  # whether they are, depends on the dtype there
+    dtypes = {
+        name: dtype
+        if one.dtype.is_floating_point and not any(module in name for module in kept)
+        else one.dtype
+        for name, one in stored.items()
+    }
     with _no_progress_bars():
         network, info = kind.from_pretrained(
             None,
@@ -117,36 +130,31 @@ def _load_transformers(
     return network
 
 
-def _dtypes(
-    stored: Mapping[str, Stored], wanted: Iterable[str], dtype: torch.dtype, kept: Collection[str] = ()
-) -> dict[str, torch.dtype]:
-    """Say what each tensor becomes: floats `dtype`, but for those of modules that stay in float32."""
-    dtypes = {}
-    for name in wanted:
-        one = stored[name]
-        keeps = any(module in kept for module in name.split("."))
-        dtypes[name] = (torch.float32 if keeps else dtype) if one.dtype.is_floating_point else one.dtype
-    return dtypes
+def check_fit(source: Source, network: Any, found: Mapping[str, tuple[Sequence[int], torch.dtype]]) -> None:
+    """Compare shapes and kinds of what was found with what a diffusers network has.
 
+    Raises:
+        CheckpointError: the first tensor that is unknown to the network, missing, or does not fit.
 
-def _check_unused(source: Source, names: Sequence[str], ignored: Sequence[str] | None) -> None:
-    for name in names:
-        if not any(re.search(pattern, name) for pattern in ignored or ()):
+    """
+    expected: dict[str, Tensor] = network.state_dict()
+    ignored = network._keys_to_ignore_on_load_unexpected or ()  # noqa: SLF001  # its own list
+    for name in found:
+        if name not in expected and not any(re.search(pattern, name) for pattern in ignored):
             raise CheckpointError(
                 f"{source.shown(name)}: the network of {source.name}/config.json has no tensor {name!r}."
             )
-
-
-def _check_fits(source: Source, name: str, stored: Stored | None, expected: Tensor) -> None:
-    if stored is None:
-        raise _missing(source, name)
-    if stored.shape != tuple(expected.shape):
-        raise _misfit(source, name, stored.shape, expected.shape)
-    if stored.dtype.is_floating_point != expected.dtype.is_floating_point:
-        raise CheckpointError(
-            f"{source.shown(name)}: tensor {name!r} is {_word(stored.dtype)}, where the network has "
-            f"{_word(expected.dtype)}."
-        )
+    for name, tensor in expected.items():
+        if name not in found:
+            raise _missing(source, name)
+        shape, dtype = found[name]
+        if tuple(shape) != tuple(tensor.shape):
+            raise _misfit(source, name, shape, tensor.shape)
+        if dtype.is_floating_point != tensor.dtype.is_floating_point:
+            raise CheckpointError(
+                f"{source.shown(name)}: tensor {name!r} is {_word(dtype)}, where the network has "
+                f"{_word(tensor.dtype)}."
+            )
 
 
 def _missing(source: Source, name: str) -> CheckpointError:
@@ -165,7 +173,7 @@ def _word(dtype: torch.dtype) -> str:
 
 
 @contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
     """Let tables that a network computes for itself have the dtype that they would have in its library."""
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)

@@ -71,7 +71,7 @@ class Reading:
             found |= future.result()
         return found
 
-    def digest(self, path: Path) -> str:
+    def digest(self, part: str, path: Path) -> str:
         """Return the SHA-256 of a file in hexadecimal; it is read for that only if it was not before.
 
         Raises:
@@ -79,8 +79,8 @@ class Reading:
 
         """
         if path not in self._digests:
-            part = path.parent.name
-            self._read(part, WeightFile(path, f"{part}/{path.name}", ()), {}, torch.device("cpu"), Event())
+            file = WeightFile(path, f"{part}/{path.name}", ())
+            self._read(part, file, {}, torch.device("cpu"), Event())
         return self._digests[path]
 
     def _read(

@@ -37,10 +37,19 @@ _STEMS = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' na
 
 
 @dataclass(frozen=True, slots=True)
+class Quant:
+    """A GGML type: how many values a block of how many bytes holds."""
+
+    kind: Any  # a gguf.GGMLQuantizationType
+    values: int
+    num_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stored:
     """One tensor in a file; `begin` and `end` are offsets from the file's first byte.
 
-    A tensor of quantised blocks is bytes (uint8) by `dtype` and `shape`; `quant` is then its GGML type.
+    One of quantised blocks is bytes (uint8) by its `dtype` and `shape`, and says so by `quant`.
     """
 
     name: str
@@ -48,7 +57,19 @@ class Stored:
     shape: tuple[int, ...]
     begin: int
     end: int
-    quant: Any = None
+    quant: Quant | None = None
+
+    @property
+    def num_values(self) -> int:
+        """How many weights it holds."""
+        return prod(self.values_shape)
+
+    @property
+    def values_shape(self) -> tuple[int, ...]:
+        """Its shape in weights, also where blocks hold them."""
+        if self.quant is None:
+            return self.shape
+        return *self.shape[:-1], self.shape[-1] // self.quant.num_bytes * self.quant.values
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +94,12 @@ def read_layout(path: Path, shown: str) -> WeightFile:
             length = int.from_bytes(stream.read(_LENGTH_BYTES), "little")
             begin = _LENGTH_BYTES + length
             if size < _LENGTH_BYTES or length > _MAX_HEADER_BYTES or begin > size:
-                raise _damaged(shown, "its header does not fit in it")
+                raise damaged(shown, "its header does not fit in it")
             header = json.loads(stream.read(length))
     except (OSError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise _damaged(shown, _reason(error)) from None
+        raise damaged(shown, _reason(error)) from None
     if not isinstance(header, dict):
-        raise _damaged(shown, "its header is not a JSON object")
+        raise damaged(shown, "its header is not a JSON object")
     header.pop("__metadata__", None)
     tensors = sorted(
         (_stored(*entry, begin, shown) for entry in header.items()), key=lambda s: (s.begin, s.end)
@@ -191,17 +212,18 @@ def _check_filled(tensors: Sequence[Stored], begin: int, size: int, shown: str) 
     at = begin
     for stored in tensors:
         if stored.end > size:
-            raise _damaged(shown, f"tensor {stored.name!r} ends at byte {stored.end} of {size}")
+            raise damaged(shown, f"tensor {stored.name!r} ends at byte {stored.end} of {size}")
     for stored in tensors:
         if stored.begin != at:
             fault = "overlaps the one before it" if stored.begin < at else "leaves a gap before it"
-            raise _damaged(shown, f"tensor {stored.name!r} {fault}")
+            raise damaged(shown, f"tensor {stored.name!r} {fault}")
         at = stored.end
     if at != size:
-        raise _damaged(shown, f"{size - at} bytes follow the last tensor")
+        raise damaged(shown, f"{size - at} bytes follow the last tensor")
 
 
-def _damaged(shown: str, reason: str) -> CheckpointError:
+def damaged(shown: str, reason: str) -> CheckpointError:
+    """Say that a file cannot be what it says it is, and why."""
     return CheckpointError(f"{shown} is damaged or cut short: {reason}.")
 
 

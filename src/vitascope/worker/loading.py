@@ -51,7 +51,7 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         on_download=downloaded,
     )
     name = settings.model_name or name_of(settings.model_path)
-    checkpoint = Checkpoint.open(root, name)
+    checkpoint = Checkpoint.open(root, name, replaced=settings.replaced)
     needs = estimate(checkpoint, describe(checkpoint), pick_dtype(settings.asked_dtype, device))
     if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
         return None
@@ -62,6 +62,7 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         name=name,
         on_load=lambda _part, done, total: told("load", done, total),
         adapters=settings.adapters,
+        replaced=settings.replaced,
     )
 
 
