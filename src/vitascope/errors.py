@@ -185,6 +185,7 @@ class ModelNotAvailable(VitascopeError):
     """The model of a waiting or running job was terminated, or could not be loaded."""
 
     code = "model_not_available"
+    status = 503
 
 
 class ConfigurationError(VitascopeError):

@@ -83,7 +83,7 @@ def test_registered_models_are_launched_by_name_and_nothing_else_is(shelf):
     assert settle(LaunchSpec(model="hub", uid="h"), **rule).model_name == "h"
     assert settle("wan", **rule).model_path == str(shelf / "wan")
     for other in ("notes", "-odd", "/elsewhere/Big", "o/m", "../wan", str(shelf / "wan"), "nothing"):
-        with pytest.raises(LaunchForbidden, match="they may launch vitascope-tiny, big, hub, wan"):
+        with pytest.raises(LaunchForbidden, match="they may launch big, hub, wan, vitascope-tiny"):
             settle(other, **rule)
 
 
@@ -98,10 +98,14 @@ def test_a_folder_of_models_that_is_not_there_offers_none(tmp_path):
         settle("wan", allow_launch="registered", launchable=(str(tmp_path / "gone"),))
 
 
-def test_the_models_of_the_settings_may_be_launched_again_by_name():
-    both = {"model_path": "/models/one", "also": ("two=/models/2",), "allow_launch": "registered"}
-    assert settle("one", **both).model_path == "/models/one"
-    assert settle("two", **both).model_path == "/models/2"
+def test_the_models_of_the_settings_may_be_launched_again_by_name_as_they_were():
+    both = {
+        "model_path": "/models/one", "model_revision": "r", "lora": ("a=/a",), "also": ("two=/models/2",),
+        "allow_launch": "registered",
+    }  # fmt: skip
+    one, two = settle("one", **both), settle(LaunchSpec(model="two", dtype="float16"), **both)
+    assert (one.model_path, one.model_revision, one.lora) == ("/models/one", "r", ("a=/a",))
+    assert (two.model_path, two.model_revision, two.lora, two.dtype) == ("/models/2", None, (), "float16")
 
 
 def test_the_settings_name_the_first_model_and_those_beside_it():

@@ -304,8 +304,12 @@ async def test_what_was_launched_is_launched_again_and_kept_even_if_it_fails_the
         await bench.launch("b")
         await bench.launch("c")
         await bench.launcher.terminate("b")
-    async with opened(book) as bench:
-        assert bench.states() == {"first": "ready", "a": "loading", "c": "loading"}
+    async with opened(book, ready=False) as bench:
+        assert bench.states() == {"first": "loading", "a": "loading", "c": "loading"}
+        await asyncio.sleep(0)
+        assert len(bench.fleet.settings) == 1  # those of the settings come first, so that they have room
+        bench.ready("first")
+        await bench.settle()
         bench.ready("a")
         bench.break_off("c")
         await bench.settle()
@@ -380,6 +384,21 @@ async def test_two_models_that_load_at_once_do_not_both_count_on_the_same_room()
         bench.measure("second", 6, free=10)
         assert [worker for worker, command in bench.fleet.sent if command == Proceed()] == ["worker-0.1"]
         assert "4.0 GB are left" in bench.launcher.failure.message
+
+
+async def test_models_of_the_settings_take_turns_where_idle_ones_may_be_unloaded():
+    settings = {"also": ("second=/m/2",), "memory_budget_bytes": 15 * GB, "unload_idle": True}
+    async with opened(ready=False, **settings) as bench:
+        bench.measure("first", 10)
+        bench.measure("second", 10)
+        assert bench.states() == {"first": "loading", "second": "loading"}
+        assert bench.launcher.loaded(bench.worker("first"), replace(CARD, name="first"))
+        bench.launcher.look([])
+        assert bench.fleet.sent[-1] == (bench.worker("second"), Measure())
+        bench.measure("second", 10)
+        await bench.settle()
+        assert bench.fleet.sent[-1] == (bench.worker("second"), Proceed())
+        assert bench.states() == {"first": "unloaded", "second": "loading"}
 
 
 @asynccontextmanager

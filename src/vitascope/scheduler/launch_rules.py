@@ -30,8 +30,13 @@ def configured(settings: Settings) -> Iterator[tuple[LaunchSpec, Settings]]:
     yield LaunchSpec(model=settings.model_path, uid=name, lora=settings.lora), settings
     for text in settings.also:
         name, path = parse_named("also", text)
-        its = changed(settings, model_path=path, model_name=name, model_revision=None, lora=())
+        its = changed(_plain(settings, path), model_name=name)
         yield LaunchSpec(model=path, uid=name), its
+
+
+def _plain(settings: Settings, path: str) -> Settings:
+    """Return the settings for another model, without what was said of the first one's files."""
+    return changed(settings, model_path=path, model_revision=None, lora=())
 
 
 class LaunchRules:
@@ -58,37 +63,39 @@ class LaunchRules:
         """
         self.check_allowed()
         _check_words(spec)
-        known = dict(self.registered())
+        known = dict(self._offers())
         self._check_choice(spec, known)
-        path = known.get(spec.model, spec.model)
+        base = known.get(spec.model) or _plain(self._settings, spec.model)
         uid = spec.uid or last_part(spec.model)
         if not MODEL_NAME.fullmatch(uid):
             raise InvalidRequest(
                 f"The name {uid[:80]!r} will not do; give one of letters, digits, ., - and _ (model_uid).",
                 param="model_uid",
             )
+        said = {
+            "model_revision": spec.revision,
+            "device": spec.device,
+            "dtype": spec.dtype,
+            "lora": spec.lora,
+        }
         try:
-            return changed(
-                self._settings,
-                model_path=path,
-                model_name=uid,
-                model_revision=spec.revision,
-                device=spec.device or self._settings.device,
-                dtype=spec.dtype or self._settings.dtype,
-                lora=spec.lora,
-            )
+            return changed(base, model_name=uid, **{name: value for name, value in said.items() if value})
         except ConfigurationError as error:
             raise InvalidRequest(error.message) from None
 
     def registered(self) -> Iterator[tuple[str, str]]:
         """Yield the names that the operator gave, with the folder or hub id of each; looks at folders."""
-        for spec, settings in configured(self._settings):
-            yield str(spec.uid), settings.model_path
+        for name, settings in self._offers():
+            yield name, settings.model_path
+
+    def _offers(self) -> Iterator[tuple[str, Settings]]:
+        """Yield the same names with the settings that a worker would have."""
         for text in self._settings.launchable:
-            if "=" in text:
-                yield parse_named("launchable", text)
-            else:
-                yield from _models_in(Path(text).expanduser())
+            found = [parse_named("launchable", text)] if "=" in text else _models_in(Path(text).expanduser())
+            for name, path in found:
+                yield name, _plain(self._settings, path)
+        for spec, settings in configured(self._settings):
+            yield str(spec.uid), settings
 
     def _check_choice(self, spec: LaunchSpec, names: Collection[str]) -> None:
         if self._settings.launch_rule == "any":

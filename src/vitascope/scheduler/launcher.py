@@ -23,6 +23,7 @@ from vitascope.errors import (
     ModelExists,
     ModelNotAvailable,
     ModelNotFound,
+    Unavailable,
     VitascopeError,
     WorkerLost,
 )
@@ -65,6 +66,7 @@ class Launcher:
         self._placing = Placing(settings, self._moorings, roster, self._all, self._fail)
         self._off = Offload(1, "launcher")  # one thread: rows are written in the order of the calls
         self._slots: dict[str, Slot] = {}
+        self._closing = False
         self.on_change: Callable[[], None] = lambda: None  # what jobs wait for may have changed
         self.hopeless = asyncio.Event()  # a model of the settings could not be loaded even once
         self.failure: Failure | None = None  # of that one
@@ -98,6 +100,8 @@ class Launcher:
 
     async def launch(self, spec: LaunchSpec) -> Instance:
         """See `Launching.launch`."""
+        if self._closing:
+            raise Unavailable("The server stops; launch the model when it is there again.")
         settings = await self._off(self._rules.settle, spec)
         slot = self._new(spec, settings, fresh=True)
         try:
@@ -117,7 +121,8 @@ class Launcher:
             await slot.settled.wait()
         there = slot.view()
         if there.state is InstanceState.TERMINATED:
-            raise LaunchCancelled(f"The launch of {uid} was cancelled.")
+            why = "is put off: the server stops" if self._closing else "was cancelled"
+            raise LaunchCancelled(f"The launch of {uid} {why}.")
         if there.state is InstanceState.ERROR:
             kind = DoesNotFit if there.error_code == DoesNotFit.code else LaunchFailed
             raise kind(there.error or f"{uid} could not be loaded.")
@@ -139,25 +144,32 @@ class Launcher:
     # ---- life
 
     async def start(self) -> None:
-        """Load the models of the settings, then those that were launched before."""
+        """Load the models of the settings, and as soon as these have room those that were launched before."""
         for spec, settings in configured(self._settings):
             slot = self._new(spec, settings, configured=True)
             slot.named = settings.model_name is not None
             self._moorings.load(slot)
-        for launched in await self._off(self._book.launched):
-            await self._launch_again(launched)
+        first, again = self._all(), [await self._restored(it) for it in await self._off(self._book.launched)]
+        self._moorings.spawn(self._load_after(first, [slot for slot in again if slot is not None]))
 
-    async def _launch_again(self, launched: Launched) -> None:
+    async def _restored(self, launched: Launched) -> Slot | None:
         try:
             settings = await self._off(self._rules.settle, launched.spec)
-            slot = self._new(launched.spec, settings, created_at=launched.created_at)
+            return self._new(launched.spec, settings, created_at=launched.created_at, stage="in line")
         except VitascopeError as error:
             log.warning("%s is not launched again: %s", launched.uid, error.message)
-        else:
-            self._moorings.load(slot)
+            return None
+
+    async def _load_after(self, first: Sequence[Slot], then: Sequence[Slot]) -> None:
+        for slot in first:
+            await slot.decided.wait()
+        for slot in then:
+            if slot.state is InstanceState.LOADING:  # else it was terminated meanwhile
+                self._moorings.load(slot)
 
     async def close(self) -> None:
         """Tell those who wait for a load that it will not come; before the fleet is stopped."""
+        self._closing = True
         for slot in self._all():
             if slot.state is InstanceState.LOADING:
                 slot.leave(InstanceState.TERMINATED, "the server stops")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Coroutine
 from itertools import count
 from typing import Any, Protocol
@@ -14,6 +15,8 @@ from vitascope.scheduler.fleet import berth_of
 from vitascope.scheduler.roster import Roster
 from vitascope.scheduler.slots import Slot
 from vitascope.wire import Command
+
+log = logging.getLogger(__name__)
 
 
 class Berths(Protocol):
@@ -72,10 +75,15 @@ class Moorings:
         """Have something done; `close` waits for it."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
         return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("something begun for a model failed", exc_info=task.exception())
 
     async def close(self) -> None:
         """Forget all workers, which the fleet is about to stop, and finish what was begun."""
         self._slots.clear()
-        await asyncio.gather(*self._tasks)
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 
 from vitascope.config import Settings
@@ -70,20 +71,19 @@ class Placing:
         for slot in self._slots():
             if slot.state is InstanceState.UNLOADED and slot.uid in oldest:
                 self._moorings.load(slot, "loading again")
-        asking = [s for s in self._slots() if s.asking is not None and not s.placed and s.uid in oldest]
+        asking = [slot for slot in self._slots() if slot.asking is not None and not slot.placed]
         if not asking:
             return waiting
-        first = min(asking, key=lambda slot: oldest[slot.uid])
+        first = min(asking, key=lambda slot: oldest.get(slot.uid, math.inf))
+        before = oldest.get(first.uid, math.inf)
         self._moorings.send(first, Measure())
         held_back = {tenant.uid for tenant, _ in self._tenants(first)}
-        return [
-            job for job in waiting if job.sequence < oldest[first.uid] or job.request.model not in held_back
-        ]
+        return [job for job in waiting if job.sequence < before or job.request.model not in held_back]
 
     def _may_wait(self, slot: Slot, missing: int, tenants: Sequence[tuple[Tenant, Slot]]) -> bool:
-        """Whether a model that was loaded before waits until others are idle, instead of being refused."""
+        """Whether a model waits until others are idle; a launch is refused instead, and may be repeated."""
         most = sum(tenant.footprint.needs_bytes for tenant, _ in tenants)
-        return self._unload_idle and slot.was_loaded and missing <= most
+        return self._unload_idle and not slot.fresh and missing <= most
 
     def _proceed(self, slot: Slot) -> None:
         needs = slot.footprint

@@ -46,7 +46,8 @@ class Slot:
     footprint: Footprint | None = None
     placed: bool = False
     loaded_at: float = 0.0  # on the monotonic clock
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)  # it is not being loaded
+    decided: asyncio.Event = field(default_factory=asyncio.Event)  # whether it had room at first
 
     @property
     def was_loaded(self) -> bool:
@@ -84,6 +85,7 @@ class Slot:
     def go_on(self) -> None:
         """Note that its worker may load the weights."""
         self.asking, self.placed, self.stage = None, True, "loading weights"
+        self.decided.set()
 
     def loaded(self, card: ModelCard) -> None:
         """Note that it takes requests."""
@@ -106,6 +108,7 @@ class Slot:
     def _settle(self, state: InstanceState, stage: str, *, progress: float) -> None:
         self.state, self.stage, self.progress = state, stage, progress
         self.settled.set()
+        self.decided.set()
 
     def shown(self, failure: Failure) -> str:
         """Return a failure's message without the operator's paths."""
