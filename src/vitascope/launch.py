@@ -28,7 +28,8 @@ class LaunchSpec:
     `model` is a name that the operator registered, a folder, or a hub id (owner/name). `uid` is the name
     under which the model is served; by default the registered name, the folder's or the hub id's last part.
     `revision` pins a hub model; `device` is auto, cpu, cuda or cuda:N, `dtype` auto, float32, bfloat16 or
-    float16 (None: as the server's own settings say). `lora` are adapters as that setting writes them.
+    float16 (None: as the server's own settings say). `lora` are adapters, and `transformer_path` files of
+    weights in place of the folder's own, both as the settings of these names write them.
     """
 
     model: str
@@ -37,6 +38,7 @@ class LaunchSpec:
     device: str | None = None
     dtype: str | None = None
     lora: tuple[str, ...] = ()
+    transformer_path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

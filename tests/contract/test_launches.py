@@ -9,8 +9,9 @@ from vitascope.jobs.sql import SqlStore
 from vitascope.launch import Launched, LaunchSpec
 
 FULL = LaunchSpec(
-    model="/models/Wan é", uid="wan", revision="main", device="cuda:1", dtype="float16", lora=("a=/l:0.5",)
-)
+    model="/models/Wan é", uid="wan", revision="main", device="cuda:1", dtype="float16", lora=("a=/l:0.5",),
+    transformer_path=("/t.gguf",),
+)  # fmt: skip
 
 
 @pytest.fixture(params=["memory", "sqlite"])

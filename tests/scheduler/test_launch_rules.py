@@ -50,13 +50,17 @@ def test_on_loopback_alone_any_folder_and_hub_id_may_be_launched():
 
 def test_the_options_of_a_launch_reach_its_worker_and_the_others_are_the_servers():
     spec = LaunchSpec(
-        model="o/m", revision="v1", device="cuda:1", dtype="float16", lora=("style=/l.safetensors",)
-    )
+        model="o/m", revision="v1", device="cuda:1", dtype="float16", lora=("style=/l.safetensors",),
+        transformer_path=("/t.gguf",),
+    )  # fmt: skip
     its = settle(spec, num_threads=3, device="cpu", model_path="/first", model_revision="r", lora=("a=/a",))
     assert (its.model_path, its.model_revision, its.device, its.dtype) == ("o/m", "v1", "cuda:1", "float16")
-    assert (its.lora, its.num_threads) == (("style=/l.safetensors",), 3)
-    plain = settle("o/m", device="cpu", dtype="bfloat16", model_revision="r", lora=("a=/a",))
-    assert (plain.device, plain.dtype, plain.model_revision, plain.lora) == ("cpu", "bfloat16", None, ())
+    assert (its.lora, its.transformer_path) == (("style=/l.safetensors",), ("/t.gguf",))
+    assert its.num_threads == 3
+    firsts = {"model_revision": "r", "lora": ("a=/a",), "transformer_path": ("/f.gguf",)}
+    plain = settle("o/m", device="cpu", dtype="bfloat16", **firsts)
+    assert (plain.device, plain.dtype) == ("cpu", "bfloat16")
+    assert (plain.model_revision, plain.lora, plain.transformer_path) == (None, (), ())
 
 
 @pytest.mark.parametrize(
@@ -87,9 +91,11 @@ def test_registered_models_are_launched_by_name_and_nothing_else_is(shelf):
             settle(other, **rule)
 
 
-@pytest.mark.parametrize("more", [{"lora": ("a=/etc/passwd",)}, {"revision": "v1"}])
+@pytest.mark.parametrize(
+    "more", [{"lora": ("a=/f",)}, {"transformer_path": ("/f.gguf",)}, {"revision": "v1"}]
+)
 def test_where_clients_choose_names_they_choose_no_files(more):
-    with pytest.raises(LaunchForbidden, match="choose no adapters and no revision"):
+    with pytest.raises(LaunchForbidden, match="choose no files and no revision"):
         settle(LaunchSpec(model="big", **more), allow_launch="registered", launchable=("big=/b",))
 
 

@@ -27,7 +27,7 @@ def last_part(path: str) -> str:
 def configured(settings: Settings) -> Iterator[tuple[LaunchSpec, Settings]]:
     """Yield the models that the settings themselves name, the default one first."""
     name = settings.model_name or last_part(settings.model_path)
-    yield LaunchSpec(model=settings.model_path, uid=name, lora=settings.lora), settings
+    yield LaunchSpec(model=settings.model_path, uid=name), settings
     for text in settings.also:
         name, path = parse_named("also", text)
         its = changed(_plain(settings, path), model_name=name)
@@ -36,7 +36,7 @@ def configured(settings: Settings) -> Iterator[tuple[LaunchSpec, Settings]]:
 
 def _plain(settings: Settings, path: str) -> Settings:
     """Return the settings for another model, without what was said of the first one's files."""
-    return changed(settings, model_path=path, model_revision=None, lora=())
+    return changed(settings, model_path=path, model_revision=None, lora=(), transformer_path=())
 
 
 class LaunchRules:
@@ -77,6 +77,7 @@ class LaunchRules:
             "device": spec.device,
             "dtype": spec.dtype,
             "lora": spec.lora,
+            "transformer_path": spec.transformer_path,
         }
         try:
             return changed(base, model_name=uid, **{name: value for name, value in said.items() if value})
@@ -104,9 +105,9 @@ class LaunchRules:
             raise LaunchForbidden(
                 f"Clients may not launch {spec.model[:80]!r} here; they may launch {', '.join(names)}."
             )
-        if spec.lora or spec.revision:
+        if spec.lora or spec.transformer_path or spec.revision:
             raise LaunchForbidden(
-                "Clients of this server choose no adapters and no revision for a model; its operator does."
+                "Clients of this server choose no files and no revision for a model; its operator does."
             )
 
 

@@ -114,6 +114,7 @@ class Slot:
         """Return a failure's message without the operator's paths."""
         names = {self.settings.model_path: self.uid}
         names |= {str(adapter.path): adapter.name for adapter in self.settings.adapters}
+        names |= {str(path): path.name for path in self.settings.replaced.values()}
         message = failure.message
         for path in [path for path in names if "/" in path]:
             message = message.replace(path, names[path])
