@@ -13,6 +13,7 @@ from vitascope.api.launch_keys import LAUNCH_KEYS, LaunchUse
 from vitascope.config import Settings
 from vitascope.errors import InvalidRequest, UnknownField
 from vitascope.launch import LaunchSpec
+from vitascope.models.registry import RECOGNISED
 
 CLIENTS_OWN = {"self", "kwargs"}
 
@@ -64,7 +65,7 @@ def test_the_operators_names_are_read_from_the_settings(tmp_path):
     (tmp_path / "wan" / "model_index.json").write_text("{}")
     (tmp_path / "other").mkdir()
     settings = Settings(model_name="first", also=("second=owner/x",), launchable=("a=/b", str(tmp_path)))
-    assert registered_names(settings) == ["first", "second", "a", "wan"]
+    assert sorted(registered_names(settings)) == ["a", "first", "second", "wan"]
 
 
 @pytest.mark.parametrize(
@@ -182,5 +183,20 @@ def test_files_are_no_part_of_a_launch():
         read_launch(Body({}, {"model_path": [b"x"]}), ())
 
 
+def test_every_built_in_name_is_of_a_family_that_is_here():
+    can = {family: {t for kind in RECOGNISED if kind.family == family for t in kind.tasks}
+           for family in {kind.family for kind in RECOGNISED}}  # fmt: skip
+    for model in BUILT_IN.values():
+        assert {*model.tasks} <= can[model.family]
+
+
 def test_every_built_in_name_is_its_own():
     assert len({model.model_id for model in BUILT_IN.values()}) == len(BUILT_IN) == 14
+
+
+def test_files_of_weights_are_said_in_two_ways():
+    assert spec(transformer_path="/t.safetensors").transformer_path == ("/t.safetensors",)
+    both = spec(transformer_path=["transformer_2=/low.gguf"], gguf_model_path="/high.gguf")
+    assert both.transformer_path == ("transformer_2=/low.gguf", "/high.gguf")
+    with pytest.raises(InvalidRequest, match="give one as gguf_model_path"):
+        spec(gguf_quantization="Q4_K_M")

@@ -24,6 +24,7 @@ class BuiltIn:
 
 _WAN = "Wan-AI"
 _ALL: tuple[Task, ...] = ("t2v", "i2v", "flf2v")
+_FROM_TEXT: tuple[Task, ...] = ("t2v", "v2v")
 _BUILT_IN = (
     BuiltIn("CogVideoX-2b", "THUDM/CogVideoX-2b", "cogvideox", ("t2v",)),
     BuiltIn("CogVideoX-5b", "THUDM/CogVideoX-5b", "cogvideox", ("t2v",)),
@@ -31,14 +32,14 @@ _BUILT_IN = (
     BuiltIn("LTX-2-dev", "Lightricks/LTX-2", "ltx2", _ALL),
     BuiltIn("LTX-2.3-dev", "diffusers/LTX-2.3-Diffusers", "ltx2", _ALL),
     BuiltIn("LTX-2.3-distilled", "diffusers/LTX-2.3-Distilled-Diffusers", "ltx2", _ALL),
-    BuiltIn("Wan2.1-1.3B", f"{_WAN}/Wan2.1-T2V-1.3B-Diffusers", "wan", ("t2v",)),
-    BuiltIn("Wan2.1-14B", f"{_WAN}/Wan2.1-T2V-14B-Diffusers", "wan", ("t2v",)),
+    BuiltIn("Wan2.1-1.3B", f"{_WAN}/Wan2.1-T2V-1.3B-Diffusers", "wan", _FROM_TEXT),
+    BuiltIn("Wan2.1-14B", f"{_WAN}/Wan2.1-T2V-14B-Diffusers", "wan", _FROM_TEXT),
     BuiltIn("Wan2.1-i2v-14B-480p", f"{_WAN}/Wan2.1-I2V-14B-480P-Diffusers", "wan", ("i2v",)),
     BuiltIn("Wan2.1-i2v-14B-720p", f"{_WAN}/Wan2.1-I2V-14B-720P-Diffusers", "wan", ("i2v",)),
     BuiltIn("Wan2.1-flf2v-14B-720p", f"{_WAN}/Wan2.1-FLF2V-14B-720P-diffusers", "wan", ("flf2v",)),
-    BuiltIn("Wan2.2-A14B", f"{_WAN}/Wan2.2-T2V-A14B-Diffusers", "wan", ("t2v",)),
+    BuiltIn("Wan2.2-A14B", f"{_WAN}/Wan2.2-T2V-A14B-Diffusers", "wan", _FROM_TEXT),
     BuiltIn("Wan2.2-i2v-A14B", f"{_WAN}/Wan2.2-I2V-A14B-Diffusers", "wan", ("i2v", "flf2v")),
-    BuiltIn("Wan2.2-ti2v-5B", f"{_WAN}/Wan2.2-TI2V-5B-Diffusers", "wan", ("t2v", "i2v")),
+    BuiltIn("Wan2.2-ti2v-5B", f"{_WAN}/Wan2.2-TI2V-5B-Diffusers", "wan", ("t2v", "i2v", "v2v")),
 )
 BUILT_IN = {model.name: model for model in _BUILT_IN}
 UNKNOWN_HERE = frozenset(
