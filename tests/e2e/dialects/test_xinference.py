@@ -127,7 +127,17 @@ def test_progress_is_shown_and_an_abort_stops_the_work(client, name, model, shar
         ({"height": 33}, "height"),
         ({"n": 11}, "n is 11"),
         ({"response_format": "mp4"}, "'b64_json' and 'url'"),
+        ({"n": 0}, "n is 0"),
         ({"max_area": [64, 64]}, "max_area"),
+        ({"width": 8192, "height": 8192}, "at most"),
+        ({"num_inference_steps": 500}, "num_inference_steps"),
+        ({"guidance_scale": "much"}, "not a number"),
+        ({"seed": -2}, "seed"),
+        ({"request_id": ""}, "request_id"),
+        ({"generator": 1}, "Unknown parameter: 'generator'"),
+        ({"output_path": "/tmp/x.mp4"}, "clients choose none"),
+        ({"lora": {"name": "a", "path": "/models/a"}}, "path on the server"),
+        ({"image_reference": "/etc/passwd"}, "paths are not read"),
     ],
 )
 def test_what_cannot_be_honoured_is_refused_in_words(model, fields, said):
@@ -140,6 +150,29 @@ def test_bad_pictures_are_refused_in_words(model, native):
         model.image_to_video("a path is sent as its own text", PROMPT)
     with pytest.raises(RuntimeError, match=r"detail: .*no driving video"):
         model.image_to_video(native(), PROMPT, video=b"x")
+
+
+@pytest.mark.parametrize(
+    ("route", "sent", "status", "said"),
+    [
+        ("", {"content": b"{"}, 400, "not valid JSON"),
+        ("", {"content": b"[]"}, 400, "JSON object"),
+        ("", {"json": {"model": "vitascope-tiny"}}, 400, "prompt"),
+        ("", {"json": {"model": "nope", "prompt": PROMPT}}, 404, "served are: vitascope-tiny"),
+        ("", {"json": {"model": "vitascope-tiny", "prompt": PROMPT, "kwargs": "{"}}, 400, "kwargs"),
+        ("", {"json": {"model": "vitascope-tiny", "prompt": [PROMPT] * 2}}, 400, "one call for each"),
+        ("/image", {"data": {"model": "vitascope-tiny", "prompt": PROMPT}}, 400, "'image'"),
+        ("/flf", {"data": {"model": "vitascope-tiny", "prompt": PROMPT}}, 400, "'first_frame'"),
+        ("/image", {"data": {"prompt": PROMPT}, "files": {"image": b"x"}}, 400, "no JPEG"),
+    ],
+)
+def test_what_its_server_answers_with_500_is_the_callers_to_mend(shared_server, route, sent, status, said):
+    headers = {"content-type": "application/json"} if "content" in sent else {}
+    url = f"{shared_server.url}/v1/video/generations{route}"
+    answer = httpx.post(url, headers=headers, timeout=60, **sent)
+    assert (answer.status_code, list(answer.json())) == (status, ["detail"])
+    assert said in answer.json()["detail"]
+    assert "127.0.0.1" not in answer.text  # nor anything else of the server's insides
 
 
 async def test_the_async_client_does_the_same(shared_server, client, name, native):
