@@ -29,7 +29,7 @@ from training.report import Figures, markdown, merge, renew_card, sheet
 
 Clip = NDArray[np.uint8]
 SEED = 20_000
-SHOWN = 16
+SHOWN = 12
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def fill(out: Path, name: str, chosen: list[Case], make: Callable[[], list[Clip]
     (out / stem).mkdir(parents=True, exist_ok=True)
     clips = [through_mp4(c, out / stem / f"{i:03d}.mp4") for i, c in enumerate(make())]
     values = score(chosen, clips) | (ends(chosen, clips, ENDS[name]) if name in ENDS else {})
-    sheet(out / f"{stem}.png", clips[:SHOWN])
+    sheet(out / f"{stem}.webp", clips[:SHOWN])
     (out / f"{stem}.txt").write_text("".join(f"{c.caption}\n" for c in chosen[:SHOWN]))
     print(json.dumps({"row": name, "s": round(time.time() - began), **values}), flush=True)
     return merge(out / "figures.json", name, values)

@@ -81,7 +81,7 @@ def merge(path: Path, row: str, values: dict[str, float]) -> Figures:
 
 
 def sheet(path: Path, clips: Sequence[NDArray[np.uint8]], columns: int = 2, shown: int = 6) -> None:
-    """Draw a contact sheet: every clip a strip of frames, in a palette of colours to keep the file small."""
+    """Draw a contact sheet: every clip a strip of frames."""
     strips = []
     for clip in clips:
         picks = np.linspace(0, len(clip) - 1, shown).round().astype(int)
@@ -90,9 +90,7 @@ def sheet(path: Path, clips: Sequence[NDArray[np.uint8]], columns: int = 2, show
     rows = -(-len(strips) // columns)
     strips += [np.full_like(strips[0], 255)] * (rows * columns - len(strips))
     halves = [np.concatenate(strips[c * rows : (c + 1) * rows], 0) for c in range(columns)]
-    Image.fromarray(np.concatenate(halves, 1)).quantize(128, dither=Image.Dither.NONE).save(
-        path, optimize=True
-    )
+    Image.fromarray(np.concatenate(halves, 1)).save(path, quality=90, method=6)
 
 
 def renew_card(card: Path, folder: Path) -> None:
@@ -103,5 +101,5 @@ def renew_card(card: Path, folder: Path) -> None:
         raise ValueError(f"{card} has {count} places for the figures; it needs one")
     card.write_text(text)
     for name in figures:
-        picture = folder / f"{name.replace(' ', '-')}.png"
+        picture = folder / f"{name.replace(' ', '-')}.webp"
         shutil.copyfile(picture, card.parent / "images" / f"tiny-{picture.name}")

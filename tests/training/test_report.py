@@ -43,11 +43,11 @@ def test_a_card_gets_the_table_and_the_sheets_and_keeps_the_rest(tmp_path):
     card = tmp_path / "docs/card.md"
     card.write_text(CARD)
     merge(tmp_path / "figures.json", "9 frames", {"clips": 8})
-    sheet(tmp_path / "9-frames.png", [np.zeros((9, 8, 8, 3), np.uint8)] * 3)
+    sheet(tmp_path / "9-frames.webp", [np.zeros((9, 8, 8, 3), np.uint8)] * 3)
     for _ in range(2):
         renew_card(card, tmp_path)
         assert card.read_text() == CARD.replace("old", markdown({"9 frames": {"clips": 8}}))
-    with Image.open(tmp_path / "docs/images/tiny-9-frames.png") as picture:
+    with Image.open(tmp_path / "docs/images/tiny-9-frames.webp") as picture:
         assert picture.size == (2 * (6 * 8 + 6), 2 * (8 + 2))
 
 
