@@ -65,6 +65,7 @@ def read_launch(body: Body, registered: Sequence[str]) -> Launch:
         device=_device(fields, said),
         dtype=_dtype(said),
         lora=loras,
+        transformer_path=_weights(said),
     )
     return Launch(spec=spec, warnings=tuple(warnings))
 
@@ -170,11 +171,21 @@ def _dtype(said: Mapping[str, Any]) -> str | None:
 
 
 def _loras(said: Mapping[str, Any]) -> tuple[str, ...]:
-    given = said.get("lora", [])
+    return (*_texts("lora", said), *_peft(said.get("peft_model_config", {})))
+
+
+def _weights(said: Mapping[str, Any]) -> tuple[str, ...]:
+    gguf = _text(said, "gguf_model_path")
+    return (*_texts("transformer_path", said), *(() if gguf is None else (gguf,)))
+
+
+def _texts(name: str, said: Mapping[str, Any]) -> list[str]:
+    """Read one text or a list of them."""
+    given = said.get(name, [])
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list):
-        raise wrong_type("lora", "an array", given)
-    return (*(str(TEXT.read("lora", text)) for text in texts), *_peft(said.get("peft_model_config", {})))
+        raise wrong_type(name, "an array", given)
+    return [str(TEXT.read(name, text)) for text in texts]
 
 
 def _peft(given: Any) -> list[str]:

@@ -56,6 +56,9 @@ _ACTS = {
     "gpu_idx": "Number of the GPU: one, or a list of one.",
     "lora": "Adapters to offer, a list of NAME=PATH or NAME=PATH:WEIGHT; requests choose by name.",
     "peft_model_config": "The same in Xinference's words: its lora_list.",
+    "transformer_path": "Files of weights (.safetensors, .gguf) on the server in place of the transformer's; "
+    "transformer_2=FILE for the second of two experts.",
+    "gguf_model_path": "The same in Xinference's words: one .gguf file.",
 }
 _INERT = {
     "model_size_in_billions": "a checkpoint has one size",
@@ -71,10 +74,7 @@ _OFF: dict[str, dict[str, tuple[Any, ...]]] = {
     },
     "weights cannot be cast layer by layer yet; dtype sets the precision": {"layerwise_cast": (False,)},
     "weights cannot be quantised yet; dtype sets the precision": {"quantization": ("none",)},
-    "GGUF files cannot be launched yet; give a diffusers folder": {
-        "gguf_quantization": ("none",),
-        "gguf_model_path": (),
-    },
+    "no hub is searched for GGUF files; give one as gguf_model_path": {"gguf_quantization": ("none",)},
     "few-step weights go in as an adapter: lora": {
         "lightning_version": ("none",),
         "lightning_model_path": (),

@@ -8,10 +8,12 @@ from vitascope.api.launch_keys import LAUNCH_KEYS, LaunchKey, LaunchUse
 from vitascope.api.request_schema import JSON, request_body
 from vitascope.api.values import OBJECT, TEXT
 
+_TEXTS: dict[str, Any] = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}
 _SHAPES: dict[str, dict[str, Any]] = {
     "gpu_idx": {"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]},
     "n_gpu": {"anyOf": [{"type": "integer"}, {"type": "string"}]},
-    "lora": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+    "lora": _TEXTS,
+    "transformer_path": _TEXTS,
     "peft_model_config": OBJECT.schema,
 }
 _EXAMPLES: dict[str, dict[str, Any]] = {
