@@ -89,7 +89,7 @@ class LiveServer:
 
     def worker_pid(self) -> int:
         """The process id of the one worker."""
-        return wait_until(self._worker_pids, START_S, "a worker process")[0]
+        return wait_until(self.worker_pids, START_S, "a worker process")[0]
 
     def kill_worker(self) -> None:
         """`kill -9` of the worker; returns once it is gone."""
@@ -97,7 +97,8 @@ class LiveServer:
         worker.kill()
         worker.wait(START_S)
 
-    def _worker_pids(self) -> list[int]:
+    def worker_pids(self) -> list[int]:
+        """The process ids of all workers."""
         children = psutil.Process(self.process.pid).children()
         return [child.pid for child in children if "vitascope.worker.main" in child.cmdline()]
 
