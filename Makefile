@@ -67,23 +67,23 @@ train-vae: $(STAMP) ## train the bundled model's autoencoder
 
 train-decoder: $(STAMP) ## train the decoder alone further, for the same latents
 	$(BIN)/python -m training.vae --decoder-only --init training/runs/vae/vae --out training/runs/decoder \
-		--muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
+		--steps 2000 --blur 0.1 --muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
 
 train-text: $(STAMP) ## train its text encoder
 	$(BIN)/python -m training.text_encoder $(ARGS)
 
 encode-clips: $(STAMP) ## encode clips for the transformer's training
-	$(BIN)/python -m training.latents $(ARGS)
+	$(BIN)/python -m training.latents --clips 27136 $(ARGS)
 	for size in 96x96x17 64x64x9 64x64x33; do $(BIN)/python -m training.latents --clips 768 --bucket $$size || exit; done
 
 train-transformer: $(STAMP) ## train its transformer
-	$(BIN)/python -m training.transformer $(ARGS)
+	$(BIN)/python -m training.transformer --compile $(ARGS)
 
 export-model: $(STAMP) ## write the folder that ships
 	$(BIN)/python -m training.export $(ARGS)
 
-evaluate-model: $(STAMP) ## judge the shipped weights: table, contact sheets, clips
-	$(BIN)/python -m training.evaluate $(ARGS)
+evaluate-model: $(STAMP) ## judge the shipped weights: the model card's table and contact sheets, clips
+	$(BIN)/python -m training.evaluate --card docs/model-card.md $(ARGS)
 
 gallery: $(STAMP) ## make the gallery of the docs with the bundled model
 	$(BIN)/python -m training.gallery $(ARGS)
