@@ -81,6 +81,30 @@ def test_jobs_survive_the_server(server, undisturbed):
     server.wait_done(queued)
 
 
+def clips_in(server) -> dict[str, int]:
+    """The clips on the server's disk, and when each was written."""
+    return {path.name: path.stat().st_mtime_ns for path in (server.data_dir / "artifacts").glob("*.mp4")}
+
+
+def test_outputs_that_are_stored_survive_a_kill_and_are_not_made_again(server, undisturbed):
+    before = clips_in(server)
+    video_id = server.submit(n=2, num_inference_steps=STEPS)
+    server.wait_for(video_id, lambda v: v["progress"] >= 55)  # it makes the second
+    stored = clips_in(server).items() - before.items()
+    server.kill()
+    server.start()
+    video = server.wait_done(video_id)
+    made = clips_in(server).items() - before.items()
+    assert (video["seeds"], len(made), len(stored) > 0, stored <= made) == ([1, 2], 2, True, True)
+    assert server.content(video_id) == undisturbed
+    alone = server.submit(seed=2, num_inference_steps=STEPS)
+    server.wait_done(alone)
+    assert server.client.get(f"/v1/videos/{video_id}/content?index=1").content == server.content(alone)
+    for finished in (video_id, alone):
+        server.client.delete(f"/v1/videos/{finished}")
+    assert clips_in(server) == before
+
+
 def test_a_stop_parks_the_running_job_and_the_next_start_goes_on(server, undisturbed):
     video_id = server.submit(num_inference_steps=STEPS)
     reached = server.wait_for(video_id, midway)["progress"]
