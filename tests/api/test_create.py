@@ -379,6 +379,21 @@ def test_a_picture_of_another_size_is_refused_unless_it_may_be_fitted(client, ho
         assert first_frame_of(house, client.post("/v1/videos", files={**form, **upload}))
 
 
+@pytest.mark.parametrize("field", ["fps", "seed", "num_frames", "guidance_scale"])
+def test_a_request_in_the_words_of_other_servers_has_its_picture_fitted_and_says_so(
+    client, house, png, field
+):
+    asked = {**PROMPT, field: "9", "size": "48x32"}
+    upload = {"input_reference": ("a.png", png(100, 100))}
+    answer = client.post("/v1/videos", files={**as_form(asked), **upload})
+    assert first_frame_of(house, answer)
+    assert any("resize_mode" in warning for warning in answer.json()["warnings"])
+    told = {**asked, "resize_mode": "error"}
+    refused(client.post("/v1/videos", files={**as_form(told), **upload}), "input_reference")
+    plain = client.post("/v1/videos", json=asked).json()["warnings"]
+    assert not any("resize_mode" in warning for warning in plain)
+
+
 def test_a_picture_of_the_asked_size_is_taken(client, house, png):
     form = as_form({**PROMPT, "size": "64x64"})
     assert first_frame_of(

@@ -126,7 +126,8 @@ _READ = {
     ),
     "resize_mode": _read(
         choice("error", "crop", "pad"),
-        "What to do with a picture of another size: error (the default), crop (cover and cut) or pad.",
+        "What to do with a picture of another size: error (in a request of OpenAI's own fields alone), crop "
+        "(cover and cut; in any other) or pad.",
     ),
 }
 _SOURCES = {

@@ -16,6 +16,9 @@ from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
 LAST_FRAME_FIELDS = ("last_frame_reference", "last_input_reference")
+# A request of nothing else is in OpenAI's words, where a picture has the clip's size; elsewhere it is fitted.
+OPENAI_FIELDS = frozenset({"prompt", "model", "seconds", "size", *FIRST_FRAME_FIELDS, *LAST_FRAME_FIELDS})
+FITTED = "A picture of another size than the clip's covers it and is cut to it; resize_mode says otherwise."
 COUNT_FIELDS = ("n", "num_outputs_per_prompt")
 BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
 
@@ -93,6 +96,9 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
     num_outputs = _num_outputs(values)
     _check_sound(values, card)
     _check_task_type(values, first, last)
+    resize_mode = _resize_mode(values)
+    if first is not None and resize_mode != "error" and "resize_mode" not in values:
+        warnings.append(FITTED)
     return Reading(
         wish=Wish(
             **wishes,
@@ -102,7 +108,7 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
         ),
         first_frame=first,
         last_frame=last,
-        resize_mode=_resize_mode(values),
+        resize_mode=resize_mode,
         sized_by="size" if "size" in values else None,
         warnings=tuple(warnings),
     )
@@ -217,7 +223,8 @@ def _check_task_type(values: dict[str, Any], first: Source | None, last: Source 
 
 
 def _resize_mode(values: dict[str, Any]) -> str:
-    mode = FIELDS["resize_mode"].kind.read("resize_mode", values.get("resize_mode", "error"))
+    unsaid = "error" if values.keys() <= OPENAI_FIELDS else "crop"
+    mode = FIELDS["resize_mode"].kind.read("resize_mode", values.get("resize_mode", unsaid))
     if mode not in RESIZE_MODES:
         raise InvalidRequest(
             f"Invalid value: {mode[:40]!r}. Supported values are: 'error', 'crop' and 'pad'.",
