@@ -147,6 +147,7 @@ def test_what_is_not_offered_is_refused_by_name_unless_it_asks_for_what_is_so(ke
         ({"model_name": " "}, "model_name", "no name"),
         ({"model_name": "MiniMax-H3"}, "model_name", "nothing here can run"),
         ({"model_uid": "instances"}, "model_uid", "taken by a route"),
+        ({"model_name": None, "model_path": "/models/instances"}, "model_uid", "taken by a route"),
         ({"model_path": "a\0b"}, "model_path", "no name"),
         ({"n_gpu": 2}, "n_gpu", "one device"),
         ({"n_gpu": "many"}, "n_gpu", "not an integer"),

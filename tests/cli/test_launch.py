@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import socket
 import threading
@@ -9,6 +10,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from rich.console import Console
+
+from vitascope.cli.progress import LaunchBar
 
 INSTANCE = {
     "model_uid": "wan", "model_type": "video", "model_name": "Wan2.1-1.3B", "source": "owner/wan",
@@ -99,6 +103,15 @@ def test_a_launch_is_followed_until_the_model_is_ready(vitascope, server):
         },
     )  # fmt: skip
     assert followed == [("GET", "/v1/models/instances", {"model_uid": "wan"})] * 3
+
+
+def test_the_bar_shows_the_stage_and_how_far_it_is():
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with LaunchBar(console) as bar:
+        bar.update(INSTANCE)
+    drawn = console.file.getvalue()
+    assert "loading" in drawn
+    assert " 25 %" in drawn
 
 
 def test_a_launch_that_fails_ends_with_its_reason(vitascope, server):

@@ -14,7 +14,7 @@ from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.config import Settings
 from vitascope.errors import InvalidRequest, UnknownField
 from vitascope.launch import LaunchSpec
-from vitascope.scheduler.launch_rules import LaunchRules
+from vitascope.scheduler.launch_rules import LaunchRules, last_part
 
 RESERVED_UIDS = ("instances",)  # `/v1/models/instances` is a route
 DTYPES = {
@@ -58,9 +58,12 @@ def read_launch(body: Body, registered: Sequence[str]) -> Launch:
         warnings.append(
             "peft_model_config only offers its adapters; a request that is to have one names it as lora."
         )
+    model = path or _model_named(str(name), registered)
+    uid = uid or (name if name and "/" not in name else None)
+    _check_free(uid or last_part(model))
     spec = LaunchSpec(
-        model=path or _model_named(str(name), registered),
-        uid=_uid(uid or (name if name and "/" not in name else None)),
+        model=model,
+        uid=uid,
         revision=_text(said, "revision"),
         device=_device(fields, said),
         dtype=_dtype(said),
@@ -112,10 +115,9 @@ def _model_named(name: str, registered: Sequence[str]) -> str:
     return BUILT_IN[name].model_id if name in BUILT_IN else name
 
 
-def _uid(uid: str | None) -> str | None:
+def _check_free(uid: str) -> None:
     if uid in RESERVED_UIDS:
-        raise InvalidRequest(f"model_uid {uid!r} is taken by a route; choose another.", param="model_uid")
-    return uid
+        raise InvalidRequest(f"The name {uid!r} is taken by a route; give a model_uid.", param="model_uid")
 
 
 def _device(fields: Mapping[str, Any], said: Mapping[str, Any]) -> str | None:
