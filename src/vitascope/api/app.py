@@ -31,10 +31,11 @@ from vitascope.api.services import Services
 
 DESCRIPTION = """
 An open video-generation server. `/v1/videos` speaks OpenAI's Videos API, extended with the fields that open
-models have; the same routes take multipart, urlencoded and JSON bodies.
+models have. Bodies are multipart, urlencoded or JSON; in forms, nested values are JSON text or bracketed keys
+(`lora[0][name]`).
 
-Every refusal is `{"error": {"message", "type", "param", "code"}}`. If the operator set a key, send it as
-`Authorization: Bearer KEY`.
+A refusal is `{"error": {"message", "type", "param", "code"}}`, on the routes of Xinference and of the Multi-GPU
+dialect `{"detail": "..."}`. If the operator set a key, send it as `Authorization: Bearer KEY`.
 """
 EXPOSED_HEADERS = (
     "x-request-id",
