@@ -11,7 +11,7 @@ from vitascope.cli import checks
 from vitascope.cli.checks import check_all
 from vitascope.cli.estimates import PUBLISHED, fits
 from vitascope.cli.machine import Device, Machine, look, nearest_folder, usable_memory_bytes
-from vitascope.config import Settings
+from vitascope.config import BUNDLED_MODEL, Settings
 
 MACHINE = Machine(
     python="3.11", torch="2.9", torch_cuda=None, has_nvidia_driver=False, cores=2, machine_cores=4,
@@ -145,3 +145,9 @@ def test_the_memory_of_a_container_bounds_the_machines(tmp_path, monkeypatch):
 def test_the_disk_is_looked_at_where_the_data_will_be(tmp_path):
     assert nearest_folder(tmp_path / "a" / "b") == tmp_path
     assert look(tmp_path / "a").disk_free_bytes > 0
+
+
+def test_every_model_of_the_settings_is_tried(settings, tmp_path):
+    both = settings.model_copy(update={"also": (f"again={BUNDLED_MODEL}", f"gone={tmp_path / 'gone'}")})
+    found = verdicts(both)
+    assert [found[name].verdict for name in ("model", "model again", "model gone")] == ["ok", "ok", "broken"]

@@ -6,7 +6,7 @@ import re
 import socket
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,7 @@ from vitascope.card import ModelCard
 from vitascope.cli.machine import ENCODERS, Machine, nearest_folder
 from vitascope.config import Settings
 from vitascope.errors import CheckpointError, VitascopeError
+from vitascope.scheduler.launch_rules import configured
 
 PACKAGE = "vitascope"
 Verdict = Literal["ok", "note", "broken"]
@@ -33,10 +34,11 @@ class Check:
 
 
 def check_all(settings: Settings, machine: Machine) -> tuple[list[Check], ModelCard | None]:
-    """Try everything that `serve` with these settings needs; return the model's card, too, if it has one."""
-    model, card = _model(settings)
+    """Try everything that `serve` with these settings needs; return the first model's card, if it has one."""
+    (_, first, card), *others = [(spec.uid, *_model(its)) for spec, its in configured(settings)]
+    models = [first, *(replace(check, name=f"model {uid}") for uid, check, _ in others)]
     checks = [*_packages(), *_torch(machine), _device(settings), *_encoders(machine)]
-    return [*checks, _data_dir(settings), _port(settings), model], card
+    return [*checks, _data_dir(settings), _port(settings), *models], card
 
 
 def _packages() -> Iterator[Check]:
