@@ -30,6 +30,9 @@ fuzz: $(STAMP) ## hostile and random requests by the thousand, to a quick server
 	$(BIN)/python -m pytest tests/api/test_conformance.py tests/api/test_hostile.py --fuzz-examples 100 --timeout 3600
 	$(BIN)/python -m pytest -m slow tests/e2e/test_conformance.py --timeout 3600
 
+soak: $(STAMP) ## two hundred mixed requests of all dialects at once against one server
+	$(BIN)/python -m pytest -m slow tests/e2e/test_mixed_dialects.py --timeout 3600
+
 check: lint types imports spelling ## everything that needs no running code
 
 format: $(STAMP) ## format and fix what can be fixed

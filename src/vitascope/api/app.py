@@ -34,8 +34,8 @@ An open video-generation server. `/v1/videos` speaks OpenAI's Videos API, extend
 models have. Bodies are multipart, urlencoded or JSON; in forms, nested values are JSON text or bracketed keys
 (`lora[0][name]`).
 
-A refusal is `{"error": {"message", "type", "param", "code"}}`, on the routes of Xinference and of the Multi-GPU
-dialect `{"detail": "..."}`. If the operator set a key, send it as `Authorization: Bearer KEY`.
+A refusal is `{"error": {"message", "type", "param", "code"}}`, on the routes of Xinference and of the
+Multi-GPU dialect `{"detail": "..."}`. If the operator set a key, send it as `Authorization: Bearer KEY`.
 """
 EXPOSED_HEADERS = (
     "x-request-id",
