@@ -167,6 +167,16 @@ def test_twenty_are_listed_unless_told_otherwise(client):
     assert (len(page["data"]), page["has_more"]) == (20, True)
 
 
+def test_no_database_is_asked_for_what_can_be_no_id(client, house, monkeypatch):
+    def asked(*_, **__):
+        raise AssertionError("some databases fail at a null character")
+
+    monkeypatch.setattr(house.store, "get", asked)
+    monkeypatch.setattr(house.store, "page", asked)
+    assert client.get("/v1/videos/video%00").status_code == 404
+    assert client.get("/v1/videos?after=%00").json()["data"] == []
+
+
 def test_an_unknown_after_is_an_empty_page(client):
     create(client, 1)
     page = client.get("/v1/videos", params={"after": "video_gone"}).json()

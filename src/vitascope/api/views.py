@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,6 +10,8 @@ from vitascope.api.services import Services
 from vitascope.errors import NotFound, VideoNotFound
 from vitascope.jobs.job import TERMINAL, Job, State
 from vitascope.jobs.store import Order
+
+_ID = re.compile(r"[\w-]{1,64}", re.ASCII)  # nothing else is asked for: not every database takes every text
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +34,10 @@ def view(services: Services, job: Job) -> View:
 def find(services: Services, job_id: str) -> View:
     """Return one job; blocking. Raises `VideoNotFound`, also for one whose deletion was asked for."""
     try:
-        job = services.store.get(job_id)
-        if not job.delete_requested:
-            return view(services, job)
+        if _ID.fullmatch(job_id):
+            job = services.store.get(job_id)
+            if not job.delete_requested:
+                return view(services, job)
     except NotFound:
         pass  # answered below, in the words of the dialect; a job may also vanish between the two reads
     raise VideoNotFound(f"Video with id '{job_id[:80]}' not found.", param="video_id")
@@ -41,5 +45,7 @@ def find(services: Services, job_id: str) -> View:
 
 def page(services: Services, after: str | None, limit: int, order: Order) -> tuple[Sequence[View], bool]:
     """Return one page of jobs, and whether more follow; blocking."""
+    if after is not None and not _ID.fullmatch(after):
+        return [], False
     jobs, more = services.store.page(after=after, limit=limit, order=order)
     return [view(services, job) for job in jobs if not job.delete_requested], more
