@@ -78,6 +78,17 @@ def test_a_download_is_the_servers_bytes_and_overwrites_nothing(jobs, done, shar
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([file.name, "other.mp4"])
 
 
+def test_each_of_several_clips_is_downloaded_by_its_index(jobs, shared_server, tmp_path):
+    several = shared_server.submit(n=2, num_inference_steps=2, num_frames=5)
+    shared_server.wait_done(several)
+    assert jobs("download", several, "--index", "1")[0] == 0
+    second = shared_server.client.get(f"/v1/videos/{several}/content?index=1").content
+    assert (tmp_path / f"{several}-1.mp4").read_bytes() == second != shared_server.content(several)
+    status, _, err = jobs("download", several, "--index", "2")
+    assert (status, "There is no output 2; this video has 2" in err) == (1, True)
+    shared_server.client.delete(f"/v1/videos/{several}")
+
+
 def test_a_running_job_is_cancelled_and_its_watch_says_so(jobs, shared_server, tmp_path):
     video_id = shared_server.submit(**LONG)
     shared_server.wait_for(video_id, lambda video: video["status"] == "in_progress")
