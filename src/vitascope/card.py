@@ -19,6 +19,7 @@ MAX_PROMPT_CHARS = 32_000
 MAX_LORA_SCALE = 4.0
 MAX_OUTPUTS = 10
 DEFAULT_STRENGTH = 0.8
+MIN_FPS, MAX_FPS = 1.0, 120.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +145,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
         height=_size("height", wish.height, d.height, card.rules),
         width=_size("width", wish.width, d.width, card.rules),
         num_frames=_num_frames(wish, card),
-        fps=float(_in_range("fps", wish.fps, d.fps, 1.0, 120.0)),
+        fps=float(_in_range("fps", wish.fps, d.fps, MIN_FPS, MAX_FPS)),
         num_inference_steps=int(
             _in_range(
                 "num_inference_steps",
@@ -276,11 +277,22 @@ def _size(name: str, given: int | None, default: int, rules: Rules) -> int:
     return value
 
 
+def makes_size(rules: Rules, width: int, height: int) -> bool:
+    """Whether the model makes clips of exactly this size."""
+    longest = (rules.max_width or width, rules.max_height or height)
+    fits = all(
+        side >= rules.size_multiple and side % rules.size_multiple == 0 and side <= most
+        for side, most in zip((width, height), longest, strict=True)
+    )
+    listed = not rules.sizes or (height, width) in rules.sizes
+    return fits and listed and width * height <= rules.max_pixels
+
+
 def _num_frames(wish: Wish, card: ModelCard) -> int:
     rules, stride = card.rules, card.rules.frame_stride
     if wish.num_frames is None and wish.seconds is not None:
         seconds = _in_range("seconds", wish.seconds, 0.0, 0.01, 3600.0)
-        fps = _in_range("fps", wish.fps, card.defaults.fps, 1.0, 120.0)
+        fps = _in_range("fps", wish.fps, card.defaults.fps, MIN_FPS, MAX_FPS)
         joint = wish.continues is not None  # the first frame is there already and adds nothing
         strides = max(round((seconds * fps - 1 + joint) / stride), int(joint))
         if strides * stride + 1 > rules.max_frames:

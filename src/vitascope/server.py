@@ -24,6 +24,8 @@ from vitascope.jobs.changes import Changes
 from vitascope.jobs.retention import Sweeper
 from vitascope.jobs.sql import SqlStore
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.clips import Clips
+from vitascope.media.foreign import Limits
 from vitascope.media.inputs import Pictures
 from vitascope.scheduler.dispatcher import Dispatcher
 from vitascope.scheduler.fleet import Fleet
@@ -130,6 +132,7 @@ def build(settings: Settings) -> Server:
         store=store,
         artifacts=artifacts,
         inputs=Pictures(artifacts, settings.max_input_pixels),
+        clips=Clips(artifacts, Limits(settings.max_input_pixels, settings.max_input_frames)),
         fetcher=Fetcher(Policy.of(settings)),
         changes=changes,
         scheduling=dispatcher,

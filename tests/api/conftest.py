@@ -40,13 +40,15 @@ from vitascope.jobs.job import Failure, Job, Tally
 from vitascope.jobs.memory import MemoryStore
 from vitascope.launch import Instance, InstanceState, LaunchSpec
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.clips import Clips
+from vitascope.media.foreign import Limits
 from vitascope.media.inputs import Pictures
 from vitascope.wire import Preview, Stats, StoredFile
 
 CARD = ModelCard(
     name="tiny",
     family="wan",
-    tasks=("t2v", "i2v", "flf2v"),
+    tasks=("t2v", "i2v", "flf2v", "v2v"),
     defaults=Defaults(
         height=32, width=48, num_frames=9, fps=8.0, num_inference_steps=4, guidance_scale=5.0, flow_shift=3.0
     ),
@@ -184,6 +186,7 @@ class House:
             store=self.store,
             artifacts=self.artifacts,
             inputs=Pictures(self.artifacts, settings.max_input_pixels),
+            clips=Clips(self.artifacts, Limits(settings.max_input_pixels, settings.max_input_frames)),
             fetcher=Fetcher(Policy.of(settings)),
             changes=changes,
             scheduling=self.scheduling,

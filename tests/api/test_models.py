@@ -8,7 +8,7 @@ def test_every_served_model_is_listed_with_its_card(client):
     tiny = listing["data"][0]
     assert (tiny["object"], tiny["owned_by"], tiny["model_type"]) == ("model", "vitascope", "video")
     assert isinstance(tiny["created"], int)
-    assert tiny["tasks"] == ["t2v", "i2v", "flf2v"]
+    assert tiny["tasks"] == ["t2v", "i2v", "flf2v", "v2v"]
     assert tiny["defaults"]["num_frames"] == 9
     assert tiny["rules"]["frame_stride"] == 4
     assert tiny["prompt_guide"]["examples"] == ["a red circle"]

@@ -339,7 +339,7 @@ def test_a_model_is_listed_and_described_in_both_dialects_words(client):
     assert client.get("/v1/models").json()["data"][0] == tiny
     assert (tiny["object"], tiny["model_type"]) == ("model", "video")
     assert (tiny["model_name"], tiny["model_engine"]) == ("tiny", "vitascope")
-    assert tiny["model_ability"] == ["text2video", "image2video", "firstlastframe2video"]
+    assert tiny["model_ability"] == ["text2video", "image2video", "firstlastframe2video", "video2video"]
     unknown = client.get("/v1/models/nope")
     assert unknown.status_code == 404
     assert unknown.json()["detail"] == unknown.json()["error"]["message"]

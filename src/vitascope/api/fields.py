@@ -95,6 +95,10 @@ _WISHES = {
     "flow_shift": _wish(NUMBER, "Shift of the noise schedule."),
     "sample_solver": _wish(TEXT, "Solver, one of those that the model lists."),
     "max_sequence_length": _wish(INTEGER, "Tokens of the prompt that are read."),
+    "strength": _wish(
+        NUMBER,
+        "How much of a source clip is made anew: the part of the steps that is taken; 0.8 if left out.",
+    ),
     "attention_cache": _wish(
         ATTENTION_CACHE,
         "Steps from `start_step` to `end_step` whose self-attention is taken from an earlier one, "
@@ -110,6 +114,14 @@ _URL = {
     "properties": {"image_url": {"type": "string"}},
 }
 _PICTURE = described({"anyOf": [{"type": "string"}, _URL, {"type": "array", "maxItems": 1}]})
+_CLIP_SHAPE = {
+    "type": "object",
+    "minProperties": 1,
+    "maxProperties": 1,
+    "additionalProperties": False,
+    "properties": {"id": {"type": "string"}, "video_url": {"type": "string"}},
+}
+_CLIP = described({"anyOf": [{"type": "string"}, _CLIP_SHAPE, {"type": "array", "maxItems": 1}]})
 _READ = {
     "model": _read(TEXT, "Name of a served model or an alias; the default one if left out."),
     "size": _read(SIZE, "WIDTHxHEIGHT in pixels; the model's native size if left out."),
@@ -118,16 +130,16 @@ _READ = {
     "n": _read(COUNT, "Clips to make, with the seeds s, s + 1...; one if left out."),
     "num_outputs_per_prompt": _read(COUNT, "The same as `n`."),
     "task_type": _read(
-        choice("t2v", "i2v", "flf2v"),
-        "t2v, i2v or flf2v; must be what the given pictures make of the request.",
+        choice("t2v", "i2v", "flf2v", "v2v"),
+        "t2v, i2v, flf2v or v2v; must be what the given pictures, or the clip, make of the request.",
     ),
     "lora": _read(
         LORAS, 'Adapter to add, {"name": ..., "scale": ...}, or a list of them; the model lists its own.'
     ),
     "resize_mode": _read(
         choice("error", "crop", "pad"),
-        "What to do with a picture of another size: error (in a request of OpenAI's own fields alone), crop "
-        "(cover and cut; in any other) or pad.",
+        "What becomes of a picture or clip of another size: error (for OpenAI's own fields alone), "
+        "crop (cover and cut; in any other) or pad.",
     ),
 }
 _SOURCES = {
@@ -141,6 +153,18 @@ _SOURCES = {
         "last_input_reference": "The same as `last_frame_reference`.",
     }.items()
 }
+_SAME_CLIP = "The same as `video`."
+_CLIPS = {
+    "video": Known(
+        Use.SOURCE,
+        _CLIP,
+        'A clip (MP4, WebM, GIF) to be made anew: an upload, an earlier video as {"id": "video_..."}, or a '
+        'URL as {"video_url": "data:..."}.',
+    ),
+    "video_reference": Known(Use.SOURCE, _CLIP, _SAME_CLIP),
+    "video_url": Known(Use.SOURCE, _CLIP, _SAME_CLIP),
+}
+VIDEO_FIELDS = tuple(_CLIPS)
 _BAGS = {
     name: Known(Use.BAG, OBJECT, "An object of further fields.")
     for name in ("extra_params", "extra_body", "extra_json", "extra_args", "video_params")
@@ -180,17 +204,13 @@ _OFF = {
     "profile": _off("profiling is not offered; see stage_durations in the answer"),
     "profile_all_stages": _off("profiling is not offered; see stage_durations in the answer"),
 }
-_NO_VIDEO_INPUT = "it takes no video; give pictures as input_reference and last_frame_reference"
 _NO_SOUND = "it takes no sound"
-_NO_LATENT_EDIT = "it does not edit videos"
+_NO_LATENT_EDIT = "it edits no latents; give the clip as video, to be made anew"
 _ASPECT = "give the size in pixels, as size or as width and height"
 _REFUSED = {
     "aspect_ratio": _refused(_ASPECT),
     "short_edge": _refused(_ASPECT),
     "input_references": _refused("give one first frame as input_reference, the last as last_frame_reference"),
-    "video": _refused(_NO_VIDEO_INPUT),
-    "video_reference": _refused(_NO_VIDEO_INPUT),
-    "video_url": _refused(_NO_VIDEO_INPUT),
     "source_video": _refused(_NO_LATENT_EDIT),
     "video_noise_mask": _refused(_NO_LATENT_EDIT),
     "audio_reference": _refused(_NO_SOUND),
@@ -210,7 +230,7 @@ _DOWNLOAD = "download the clip from /v1/videos/{id}/content"
 _PATHS = {
     "output_path": _path(_DOWNLOAD),
     "output_file_name": _path(_DOWNLOAD),
-    "video_path": _path(_NO_VIDEO_INPUT),
+    "video_path": _path("upload the clip as video"),
     "image_path": _path("upload the picture as input_reference"),
     "control_path": _path("it takes no control video"),
     "perf_dump_path": _path("timings are in stage_durations of the answer"),
@@ -223,6 +243,7 @@ FIELDS: dict[str, Known] = {
     **_WISHES,
     **_READ,
     **_SOURCES,
+    **_CLIPS,
     **_BAGS,
     **_INERT,
     **_OFF,

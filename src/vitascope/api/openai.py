@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any
 
@@ -13,17 +14,19 @@ from fastapi.responses import Response, StreamingResponse
 from vitascope.api.cancelling import cancel_job
 from vitascope.api.choosing import chosen_card
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
+from vitascope.api.edits import EDIT_BODY, EXTENSION_BODY, card_of, read_edit, read_extension
 from vitascope.api.errors import refusals
 from vitascope.api.events import stream
 from vitascope.api.idempotency import PARAMETER, once
-from vitascope.api.intake import read_body
-from vitascope.api.reading import read_wish
+from vitascope.api.intake import Body, read_body
+from vitascope.api.reading import Reading, read_wish
 from vitascope.api.remix import REMIX_BODY, read_prompt, submit_remix
 from vitascope.api.request_schema import CREATE_BODY
 from vitascope.api.services import Services
 from vitascope.api.submission import submit
 from vitascope.api.video import DeletedVideo, Video, VideoList, status_of, video_of
 from vitascope.api.views import View, find, page
+from vitascope.card import ModelCard
 from vitascope.errors import Expired, InvalidRequest, NotFound, NotReady
 from vitascope.jobs.job import TERMINAL, Idempotency, Job, State
 from vitascope.jobs.store import Order
@@ -71,6 +74,18 @@ class OpenAIVideos:
             openapi_extra={"requestBody": CREATE_BODY, "parameters": [PARAMETER]},
         )
         add("", self.list, methods=["GET"], response_model=VideoList, tags=SHARED, responses=refusals(400))
+        for path, call, edit_body in (
+            ("/edits", self.edit, EDIT_BODY),
+            ("/extensions", self.extend, EXTENSION_BODY),
+        ):
+            add(
+                path,
+                call,
+                methods=["POST"],
+                response_model=Video,
+                responses=refusals(400, 404, 415, 429, 503),
+                openapi_extra={"requestBody": edit_body, "parameters": [PARAMETER]},
+            )
         one = "/{video_id}"
         unknown = refusals(404)
         add(one, self.retrieve, methods=["GET"], response_model=Video, tags=SHARED, responses=unknown)
@@ -118,6 +133,25 @@ class OpenAIVideos:
 
         async def submit_new(mark: Idempotency | None) -> Job:
             return await submit(services, read_wish(body, card), card, idempotency=mark)
+
+        job = await once(services, request, body, submit_new)
+        return await self.retrieve(job.id)
+
+    async def edit(self, request: Request) -> Response:
+        """Make a clip anew after a prompt: an earlier video by its id, or an uploaded clip."""
+        return await self._from_clip(request, read_edit)
+
+    async def extend(self, request: Request) -> Response:
+        """Let a clip go on: the answer's video is the clip and what follows its last frame, joined."""
+        return await self._from_clip(request, read_extension)
+
+    async def _from_clip(self, request: Request, read: Callable[[Body, ModelCard], Reading]) -> Response:
+        services = self._services
+        body = await read_body(request, max_bytes=services.settings.max_body_bytes)
+
+        async def submit_new(mark: Idempotency | None) -> Job:
+            card = await card_of(services, body)
+            return await submit(services, read(body, card), card, idempotency=mark)
 
         job = await once(services, request, body, submit_new)
         return await self.retrieve(job.id)

@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vitascope.api.fields import FIELDS, Known, Use
+from vitascope.api.fields import FIELDS, VIDEO_FIELDS, Known, Use
 from vitascope.api.intake import Body
-from vitascope.api.pictures import RESIZE_MODES, Source, one_source
+from vitascope.api.pictures import CLIP, RESIZE_MODES, Source, one_source
 from vitascope.api.values import INTEGER, wrong_type
 from vitascope.card import MAX_OUTPUTS, ModelCard, Wish
 from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
+from vitascope.media.foreign import is_clip
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
 LAST_FRAME_FIELDS = ("last_frame_reference", "last_input_reference")
 # A request of nothing else is in OpenAI's words, where a picture has the clip's size; elsewhere it is fitted.
-OPENAI_FIELDS = frozenset({"prompt", "model", "seconds", "size", *FIRST_FRAME_FIELDS, *LAST_FRAME_FIELDS})
+OPENAI_FIELDS = frozenset(
+    {"prompt", "model", "seconds", "size", "video", *FIRST_FRAME_FIELDS, *LAST_FRAME_FIELDS}
+)
 FITTED = "A picture of another size than the clip's covers it and is cut to it; resize_mode says otherwise."
 COUNT_FIELDS = ("n", "num_outputs_per_prompt")
 BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
@@ -27,12 +30,15 @@ BAGS = frozenset(name for name, known in FIELDS.items() if known.use is Use.BAG)
 class Reading:
     """What a body said, understood: the wish without its pictures, the pictures, and what to tell the caller.
 
-    `sized_by` names the field that a refusal of the size is about.
+    `video` is a clip that is made anew, or that goes on if the request `continues` it. `sized_by` names the
+    field that a refusal of the size is about.
     """
 
     wish: Wish
     first_frame: Source | None = None
     last_frame: Source | None = None
+    video: Source | None = None
+    continues: bool = False
     resize_mode: str = "error"
     sized_by: str | None = None
     warnings: tuple[str, ...] = ()
@@ -91,11 +97,11 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
             raise wrong_type(name, "a plain value", b"")
     wishes |= _size(values, wishes)
     warnings += _drop_second_guidance(wishes, card)
-    first = one_source(FIRST_FRAME_FIELDS, values, body.files)
+    first, video = _first_frame_or_clip(values, body)
     last = one_source(LAST_FRAME_FIELDS, values, body.files)
     num_outputs = _num_outputs(values)
     _check_sound(values, card)
-    _check_task_type(values, first, last)
+    _check_task_type(values, first, last, video)
     resize_mode = _resize_mode(values)
     if first is not None and resize_mode != "error" and "resize_mode" not in values:
         warnings.append(FITTED)
@@ -108,10 +114,22 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
         ),
         first_frame=first,
         last_frame=last,
+        video=video,
         resize_mode=resize_mode,
         sized_by="size" if "size" in values else None,
         warnings=tuple(warnings),
     )
+
+
+def _first_frame_or_clip(values: dict[str, Any], body: Body) -> tuple[Source | None, Source | None]:
+    """Find the first frame and the clip; vLLM-Omni's clients upload either as the same field."""
+    first = one_source(FIRST_FRAME_FIELDS, values, body.files)
+    video = one_source(VIDEO_FIELDS, values, body.files, CLIP)
+    if first is None or first.data is None or not is_clip(first.data):
+        return first, video
+    if video is not None:
+        raise InvalidRequest(f"Provide only one clip as {video.param} or {first.param}.", param=video.param)
+    return None, first
 
 
 def _open_bags(fields: dict[str, Any]) -> dict[str, Any]:
@@ -211,14 +229,16 @@ def _num_outputs(values: dict[str, Any]) -> int | None:
     return next(iter(counts.values()), None)
 
 
-def _check_task_type(values: dict[str, Any], first: Source | None, last: Source | None) -> None:
+def _check_task_type(
+    values: dict[str, Any], first: Source | None, last: Source | None, video: Source | None
+) -> None:
     if "task_type" not in values:
         return
     given = FIELDS["task_type"].kind.read("task_type", values["task_type"])
-    actual = "t2v" if first is None else "i2v" if last is None else "flf2v"
+    actual = "v2v" if video else "t2v" if first is None else "i2v" if last is None else "flf2v"
     if given.lower() != actual:
         raise InvalidRequest(
-            f"task_type is {given[:40]!r}, but the given pictures make this {actual}.", param="task_type"
+            f"task_type is {given[:40]!r}, but what is given makes this {actual}.", param="task_type"
         )
 
 

@@ -22,6 +22,7 @@ from vitascope.jobs.job import Job
 from vitascope.jobs.store import Store
 from vitascope.launch import Instance, LaunchSpec
 from vitascope.media.artifacts import Artifacts
+from vitascope.media.foreign import Facts, Fit
 from vitascope.wire import Preview
 
 P = ParamSpec("P")
@@ -129,6 +130,19 @@ class Inputs(Protocol):
         """Check, decode, fit to the size and store a picture; return its key. Raises `InvalidMedia`."""
 
 
+class SourceClips(Protocol):
+    """What the api asks of the keeper of clips; blocking. A source is bytes, or a stored file's key."""
+
+    def measure(self, source: bytes | str, *, param: str) -> Facts:
+        """Tell what a clip is. Raises `InvalidMedia`, `NotFound`."""
+
+    def keep(self, source: bytes | str, fit: Fit, *, param: str) -> str:
+        """Bring a clip to what `fit` says and store it; return its key. Raises `InvalidMedia`, `NotFound`."""
+
+    def keep_last_frame(self, key: str) -> str:
+        """Store a kept clip's last frame as a picture; return its key. Raises `NotFound`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The api's parts. `pool` runs the blocking calls, so that the event loop never waits for a disk.
@@ -140,6 +154,7 @@ class Services:
     store: Store
     artifacts: Artifacts
     inputs: Inputs
+    clips: SourceClips
     fetcher: Fetcher
     changes: Changes
     scheduling: Scheduling

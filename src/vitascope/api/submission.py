@@ -12,12 +12,11 @@ from dataclasses import replace
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
+from vitascope.api.source_clips import TO_COME, Plan, find_clip, keep, plan
 from vitascope.card import ModelCard, cache_warnings, prompt_warnings, resolve
 from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
-
-_TO_COME = "to-come"  # stands for a picture's key while the rest is checked, which costs nothing
 
 
 async def submit(
@@ -32,8 +31,7 @@ async def submit(
         QueueFull: as many jobs wait as the operator allows.
 
     """
-    request = await _accept(services, reading, card)
-    queued = replace(_queued(request, reading, card), idempotency=idempotency)
+    queued = replace(await _accepted(services, reading, card), idempotency=idempotency)
     job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
     return job
@@ -41,8 +39,7 @@ async def submit(
 
 async def submit_waited_for(services: Services, reading: Reading, card: ModelCard) -> Job:
     """Submit a job for a caller who waits. Raises what `submit` raises."""
-    request = await _accept(services, reading, card)
-    queued = replace(_queued(request, reading, card), waited_for=True)
+    queued = replace(await _accepted(services, reading, card), waited_for=True)
     job = await services.off_loop(services.store.submit, queued)
     services.scheduling.wake()
     return job
@@ -51,8 +48,8 @@ async def submit_waited_for(services: Services, reading: Reading, card: ModelCar
 def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
     wish = replace(
         reading.wish,
-        first_frame=_TO_COME if reading.first_frame else None,
-        last_frame=_TO_COME if reading.last_frame else None,
+        first_frame=TO_COME if reading.first_frame else reading.wish.first_frame,
+        last_frame=TO_COME if reading.last_frame else None,
     )
     try:
         return resolve(wish, card)
@@ -62,17 +59,38 @@ def _resolve(reading: Reading, card: ModelCard) -> GenerationRequest:
         raise
 
 
-async def _accept(services: Services, reading: Reading, card: ModelCard) -> GenerationRequest:
+async def _accepted(services: Services, reading: Reading, card: ModelCard) -> Job:
+    """Check everything and keep what the request is made from; the job is not written yet."""
+    source = await _fetched(services, reading.video)
+    planned = None if source is None else plan(reading, card, await find_clip(services, source))
+    reading = reading if planned is None else planned.reading
     request = _resolve(reading, card)
+    if planned is not None:
+        _check_clip(services, planned, request)
     await services.off_loop(check_room, services)
-    if reading.first_frame is None:
-        return request
-    reading = replace(
-        reading,
-        first_frame=await _fetched(services, reading.first_frame),
-        last_frame=await _fetched(services, reading.last_frame),
-    )
-    return await asyncio.to_thread(_keep_pictures, services, reading, request)
+    if reading.first_frame is not None or reading.last_frame is not None:
+        reading = replace(
+            reading,
+            first_frame=await _fetched(services, reading.first_frame),
+            last_frame=await _fetched(services, reading.last_frame),
+        )
+        request = await asyncio.to_thread(_keep_pictures, services, reading, request)
+    if planned is None:
+        return _queued(request, reading, card)
+    job = _queued(await keep(services, planned, request), reading, card)
+    original = planned.clip.original
+    return job if original is None else replace(job, remixed_from=original.id)
+
+
+def _check_clip(services: Services, planned: Plan, request: GenerationRequest) -> None:
+    """Refuse a clip that is too short for what is asked, or a joined one that gets too long."""
+    planned.fit(request)
+    most = services.settings.max_input_frames
+    if request.total_frames > most:
+        raise InvalidRequest(
+            f"The whole clip would have {request.total_frames} frames; at most {most} are joined here.",
+            param=planned.clip.param,
+        )
 
 
 async def _fetched(services: Services, source: Source | None) -> Source | None:
@@ -99,7 +117,7 @@ def check_room(services: Services) -> None:
 
 
 def _keep_pictures(services: Services, reading: Reading, request: GenerationRequest) -> GenerationRequest:
-    def keep(source: Source | None) -> str | None:
+    def keep_one(source: Source | None) -> str | None:
         if source is None:
             return None
         return services.inputs.keep(
@@ -110,4 +128,5 @@ def _keep_pictures(services: Services, reading: Reading, request: GenerationRequ
             param=source.param,
         )
 
-    return replace(request, first_frame=keep(reading.first_frame), last_frame=keep(reading.last_frame))
+    first, last = keep_one(reading.first_frame), keep_one(reading.last_frame)
+    return replace(request, first_frame=first or request.first_frame, last_frame=last)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ from vitascope.api.intake import Body
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading, read_wish
 from vitascope.api.services import Services
+from vitascope.api.sizes import like
 from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import InvalidRequest, ModelNotFound, UnknownModel
@@ -156,25 +156,13 @@ def _fitted(
         return fields, []
     name, data = next(iter(files.items()))
     shape = services.inputs.measure(data, param=name)
-    width, height = _like(shape, card, max_area)
+    width, height = like(shape, card, max_area)
     if (width, height) == shape:
         return {**fields, "width": width, "height": height}, []
     said = (
         f"The picture is {shape[0]}x{shape[1]} and the clip {width}x{height}, as near to its shape as may be."
     )
     return {**fields, "width": width, "height": height}, [said]
-
-
-def _like(shape: tuple[int, int], card: ModelCard, max_area: int | None) -> tuple[int, int]:
-    """Choose a clip's width and height: a picture's proportions on `max_area` or the native area."""
-    defaults, rules = card.defaults, card.rules
-    if rules.sizes:
-        return defaults.width, defaults.height
-    area = max_area or defaults.width * defaults.height
-    multiple, proportion = rules.size_multiple, shape[1] / shape[0]
-    height = round(math.sqrt(area * proportion)) // multiple * multiple
-    width = round(math.sqrt(area / proportion)) // multiple * multiple
-    return max(width, multiple), max(height, multiple)
 
 
 def _blaming(reading: Reading, pictures: Mapping[str, str], sized_by: str | None) -> Reading:

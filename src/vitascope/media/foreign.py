@@ -50,7 +50,7 @@ _MARGINS = 512 * 512  # pixels
 SAME_RATE = 0.01  # frames a second that two rates may differ by and be the same
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Limits:
     """What is decoded at most: pixels of one frame, and frames."""
 
@@ -157,10 +157,20 @@ def _opened(data: bytes, limits: Limits) -> Iterator[Any]:
         raise _damaged() from None
 
 
+def is_clip(data: bytes) -> bool:
+    """Whether these are the bytes of a clip, as far as its container goes; of a picture or neither if not."""
+    return _demuxer(data) is not None
+
+
+def _demuxer(data: bytes) -> str | None:
+    kinds = (kind for offset, magic, kind in _CONTAINERS if data[offset : offset + len(magic)] == magic)
+    return next(kinds, None)
+
+
 def _container(data: bytes) -> str:
-    for offset, magic, demuxer in _CONTAINERS:
-        if data[offset : offset + len(magic)] == magic:
-            return demuxer
+    demuxer = _demuxer(data)
+    if demuxer is not None:
+        return demuxer
     raise InvalidMedia("The clip is no MP4, MOV, WebM, Matroska or GIF; these are the formats that are read.")
 
 
