@@ -135,3 +135,33 @@ def test_a_gateways_json_is_read_whatever_follows_its_type(client, kind):
     body = json.dumps({"model": "tiny", "prompt": "ein roter Kreis, größer"}, ensure_ascii=False).encode()
     answer = client.post("/v1/videos", content=body, headers={"content-type": kind})
     assert answer.json()["prompt"] == "ein roter Kreis, größer"
+
+
+def test_sglangs_benchmark_is_served(client, house, png):
+    """A form with JSON in `extra_body` and a picture as octets; it reads id, status and peak memory."""
+    extra = {"num_inference_steps": 6, "seed": 7, "enable_teacache": False}
+    asked = form(model="tiny", prompt=PROMPT, size="64x48", extra_body=json.dumps(extra), num_frames="9")
+    picture = ("input_reference", ("1.jpg", png(200, 90), "application/octet-stream"))
+    video_id = client.post("/v1/videos", files=[*asked, picture]).json()["id"]
+    request = house.store.get(video_id).request
+    assert (request.num_inference_steps, request.seed, request.width, request.height) == (6, 7, 64, 48)
+    assert request.first_frame
+    house.finish(video_id)
+    done = client.get(f"/v1/videos/{video_id}").json()
+    assert (done["status"], done["peak_memory_mb"] > 0) == ("completed", True)
+
+
+def test_vllm_omnis_benchmark_is_served(client, house):
+    """Every value as Python prints it; it reads stage durations and peak memory, and downloads."""
+    values = {"height": 48, "width": 64, "num_frames": 9, "num_inference_steps": 6, "seed": 7, "fps": 16}
+    values |= {"enable_frame_interpolation": False, "guidance_scale": 4.0}
+    asked = form(prompt=PROMPT, **{name: str(value) for name, value in values.items()})
+    created = client.post("/v1/videos", files=asked)
+    assert (created.status_code, created.json()["status"]) == (200, "queued")
+    video_id = created.json()["id"]
+    house.finish(video_id)
+    done = client.get(f"/v1/videos/{video_id}").json()
+    assert done["stage_durations"].keys() == {"encode", "denoise", "decode"}
+    assert all(type(seconds) is float for seconds in done["stage_durations"].values())
+    assert done["peak_memory_mb"] > 0
+    assert client.get(f"/v1/videos/{video_id}/content").status_code == 200
