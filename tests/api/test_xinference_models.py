@@ -102,6 +102,13 @@ def test_a_launch_that_is_cancelled_is_499(house, client, waiting_launch, monkey
     assert refusal(waiting_launch().result(20), 499) == "The launch of second was cancelled."
 
 
+@pytest.mark.parametrize("query", [{}, LATER])
+def test_a_launch_that_is_cancelled_while_it_is_written_down_is_499(house, client, monkeypatch, query):
+    monkeypatch.setattr(house.launching, "first_state", InstanceState.TERMINATED)
+    said = refusal(client.post(MODELS, json=SENT, params=query), 499)
+    assert said == "The launch of second was cancelled."
+
+
 def test_a_launch_that_is_not_waited_for_can_be_followed(client, launched):
     progress = client.get(f"{MODELS}/second/progress").json()
     assert progress == {

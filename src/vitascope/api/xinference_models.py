@@ -25,6 +25,8 @@ from vitascope.api.launch_body import read_launch, registered_names
 from vitascope.api.launch_schema import LAUNCH_BODY
 from vitascope.api.services import Services
 from vitascope.api.values import FLAG
+from vitascope.errors import LaunchCancelled
+from vitascope.launch import InstanceState
 
 CANCELLED: dict[int | str, dict[str, Any]] = {499: {"description": "Cancelled or terminated meanwhile"}}
 Uid = Annotated[str, Path(description="The model's uid, whether it is ready or not.")]
@@ -75,6 +77,8 @@ class XinferenceModels:
         body = await read_body(request, max_bytes=settings.max_body_bytes)
         launch = read_launch(body, await self._services.off_loop(registered_names, settings))
         instance = await self._launching.launch(launch.spec)
+        if instance.state is InstanceState.TERMINATED:  # before it was written down
+            raise LaunchCancelled(f"The launch of {instance.uid} was cancelled.")
         if waits:
             instance = await self._launching.wait(instance.uid)
         return Launched(model_uid=instance.uid, warnings=list(launch.warnings) or None)
