@@ -154,7 +154,9 @@ def install(app: FastAPI, routes: Sequence[APIRoute]) -> None:
 
 
 def _methods(path: str, routes: Sequence[APIRoute]) -> list[str]:
-    return sorted({method for route in routes if route.path_regex.match(path) for method in route.methods})
+    return sorted(
+        {method for route in routes if route.path_regex.match(path) for method in route.methods or ()}
+    )
 
 
 def _http_error(request: Request, error: HTTPException, headers: Mapping[str, str] | None) -> Response:
