@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import torch
 from tiny_models import tiny
 from vitascope.card import ModelCard
 from vitascope.engine.plan import Estimate, estimate, matmul_speed
+from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint
 
 
@@ -57,3 +59,13 @@ def test_time_is_operations_by_speed() -> None:
 
 def test_a_device_has_a_speed() -> None:
     assert matmul_speed(torch.device("cpu"), torch.float32) > 1e6
+
+
+def test_a_configuration_that_lacks_a_number_is_one_clear_line(tmp_path: Path, card: ModelCard) -> None:
+    shutil.copytree(tiny("wan21_t2v").folder, tmp_path / "model")
+    path = tmp_path / "model" / "transformer" / "config.json"
+    config = json.loads(path.read_text())
+    del config["num_layers"]
+    path.write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"transformer/config.json gives no 'num_layers'\."):
+        estimate(Checkpoint.open(tmp_path / "model"), card, torch.float32)

@@ -11,6 +11,7 @@ import pytest
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.config import Settings
 from vitascope.errors import (
+    ConfigurationError,
     DoesNotFit,
     InvalidRequest,
     LaunchCancelled,
@@ -351,6 +352,15 @@ async def test_jobs_learn_when_their_model_is_gone_and_only_then():
         assert bench.launcher.fate("new").message == "The model new could not be loaded. No weights."
     async with opened(ready=False, model_name=None, model_path="/m/folder") as bench:
         assert bench.launcher.fate("anything") is None  # it may be the name that the checkpoint gives
+
+
+async def test_models_of_the_settings_need_names_of_their_own_and_may_share_one_with_an_alias():
+    bench = Bench(model_path="/m/wan", model_name=None, also=("wan=/m/2",))
+    with pytest.raises(ConfigurationError, match="Two models are called wan"):
+        await bench.launcher.start()
+    assert bench.fleet.settings == {}
+    async with opened(model_alias=("first",)) as bench:
+        assert bench.states() == {"first": "ready"}
 
 
 async def test_two_models_of_one_name_are_not_mixed():

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from vitascope.card import ModelCard
+from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
@@ -47,12 +48,14 @@ def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Est
     unit of width; guidance doubles both. Two experts are both kept and take turns.
 
     Raises:
-        CheckpointError: the folder cannot be read.
+        CheckpointError: the folder cannot be read, or its configuration lacks what is needed.
 
     """
     native, config = card.defaults, checkpoint.config("transformer")
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    depth = config["num_layers"] + config.get("num_single_layers", 0)
+    heads, head, layers = (
+        _entry(config, name) for name in ("num_attention_heads", "attention_head_dim", "num_layers")
+    )
+    width, depth = heads * head, layers + config.get("num_single_layers", 0)
     tokens = _tokens(card, config)
     passes = 2 if native.guidance_scale > 1 else 1
     linear = 2.0 * _num_weights(checkpoint, "transformer") * tokens
@@ -67,6 +70,13 @@ def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Est
         flops_per_step=passes * (linear + attention),
         num_steps=native.num_inference_steps,
     )
+
+
+def _entry(config: dict[str, Any], name: str) -> int:
+    value = config.get(name)
+    if not isinstance(value, int):
+        raise CheckpointError(f"transformer/config.json gives no {name!r}.")
+    return value
 
 
 def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:

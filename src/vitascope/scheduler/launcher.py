@@ -16,6 +16,7 @@ from vitascope.card import ModelCard
 from vitascope.config import Settings
 from vitascope.errors import (
     CheckpointError,
+    ConfigurationError,
     DoesNotFit,
     InvalidRequest,
     LaunchCancelled,
@@ -103,6 +104,7 @@ class Launcher:
         if self._closing:
             raise Unavailable("The server stops; launch the model when it is there again.")
         settings = await self._off(self._rules.settle, spec)
+        self._check_free(str(settings.model_name))
         slot = self._new(spec, settings, fresh=True)
         try:
             launched = Launched(uid=slot.uid, spec=spec, created_at=slot.created_at)
@@ -144,17 +146,25 @@ class Launcher:
     # ---- life
 
     async def start(self) -> None:
-        """Load the models of the settings, and as soon as these have room those that were launched before."""
+        """Load the models of the settings, and as soon as these have room those that were launched before.
+
+        Raises:
+            ConfigurationError: two models of the settings have one name.
+
+        """
         for spec, settings in configured(self._settings):
-            slot = self._new(spec, settings, configured=True)
-            slot.named = settings.model_name is not None
-            self._moorings.load(slot)
+            if spec.uid in self._slots:
+                raise ConfigurationError(f"Two models are called {spec.uid}; name them with NAME=PATH.")
+            self._new(spec, settings, configured=True, named=settings.model_name is not None)
         first, again = self._all(), [await self._restored(it) for it in await self._off(self._book.launched)]
+        for slot in first:
+            self._moorings.load(slot)
         self._moorings.spawn(self._load_after(first, [slot for slot in again if slot is not None]))
 
     async def _restored(self, launched: Launched) -> Slot | None:
         try:
             settings = await self._off(self._rules.settle, launched.spec)
+            self._check_free(str(settings.model_name))
             return self._new(launched.spec, settings, created_at=launched.created_at, stage="in line")
         except VitascopeError as error:
             log.warning("%s is not launched again: %s", launched.uid, error.message)
@@ -232,8 +242,7 @@ class Launcher:
 
     # ---- loading
 
-    def _new(self, spec: LaunchSpec, settings: Settings, **more: Any) -> Slot:
-        uid = settings.model_name or str(spec.uid)
+    def _check_free(self, uid: str) -> None:
         there = self._slots.get(uid)
         aliases = {alias.partition("=")[0] for alias in self._settings.model_alias}
         if uid in aliases or (there is not None and there.state is not InstanceState.ERROR):
@@ -241,6 +250,9 @@ class Launcher:
                 f"The name {uid!r} is taken; terminate that model, or give another model_uid.",
                 param="model_uid",
             )
+
+    def _new(self, spec: LaunchSpec, settings: Settings, **more: Any) -> Slot:
+        uid = settings.model_name or str(spec.uid)
         slot = Slot(**{"uid": uid, "spec": spec, "settings": settings, "created_at": self._clock(), **more})
         self._slots[uid] = slot
         return slot
