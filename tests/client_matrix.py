@@ -26,6 +26,8 @@ STEPS = {
     "stills": "thumbnail and spritesheet",
     "stream": "the MP4 piece by piece",
     "remix": "another prompt, the same settings",
+    "edit": "an earlier video by its id, and an upload",
+    "extend": "an earlier video goes on for a second",
     "cancel": "by its route; a poll ends on it",
     "delete": "gone, and 404 afterwards",
     "errors": "a refusal's sentence, field and code, the right exception, the request id",
@@ -48,12 +50,13 @@ class Client:
         return f"{self.name} {self.version}"
 
 
-def _openai(version: str) -> Client:
+def _openai(version: str, *lacks: str) -> Client:
     return Client(
         "openai (Python)",
         version,
         ("sync", "async"),
         (f"openai=={version}", "distro==1.9.0", "httpx==0.28.1"),
+        frozenset(lacks),
     )
 
 
@@ -82,7 +85,12 @@ LITELLM = Client(
     ),
     frozenset({"create and poll", "stream", "cancel", "delete"}),
 )
-OPENAI = tuple(_openai(version) for version in ("2.2.0", "2.14.0", "2.30.0", "3.54.0"))
+OPENAI = (
+    _openai("2.2.0", "edit", "extend"),
+    _openai("2.14.0", "edit", "extend"),
+    _openai("2.30.0"),
+    _openai("3.54.0"),
+)
 NODE = Client("openai (Node)", "6.49.0", ("node",), lacks=frozenset({"create and poll"}))
 CLIENTS = (*OPENAI, NODE, LITELLM)
 

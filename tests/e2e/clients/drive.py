@@ -23,11 +23,12 @@ class Steps:
     def __init__(self) -> None:
         self._steps: dict[str, Any] = {}
 
-    def step(self, name: str) -> Any:
-        """Add a step; its name is one of the matrix."""
+    def step(self, name: str, *, where: bool = True) -> Any:
+        """Add a step, where the client has a call for it; its name is one of the matrix."""
 
         def add(function: Any) -> Any:
-            self._steps[name] = function
+            if where:
+                self._steps[name] = function
             return function
 
         return add

@@ -125,6 +125,20 @@ def remix(gateway, folder):
     assert is_mp4(gateway.content(gateway.done(video.id).id))
 
 
+@steps.step("edit")
+def edit(gateway, folder):
+    said = {"video_id": gateway.finished, "prompt": PROMPT, **gateway.place}
+    video = litellm.video_edit(**said)
+    assert video.remixed_from_video_id
+    assert gateway.done(video.id).seconds == "0.625"
+
+
+@steps.step("extend")
+def extend(gateway, folder):
+    said = {"video_id": gateway.finished, "prompt": PROMPT, "seconds": "1", **gateway.place}
+    assert gateway.done(litellm.video_extension(**said).id).seconds == "1.625"
+
+
 @steps.step("errors")
 def errors(gateway, folder):
     # LiteLLM tells by the code what a 400 is; its exceptions carry our whole answer.

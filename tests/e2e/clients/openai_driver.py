@@ -16,6 +16,7 @@ from pathlib import Path
 import openai
 from drive import KEYS, PROMPT, QUICK, Steps, is_mp4, kind_of, picture
 
+HAS_EDITS = hasattr(openai.resources.Videos, "edit")  # from 2.27 on
 LONG = {**QUICK, "num_inference_steps": 200}
 steps = Steps()
 
@@ -163,6 +164,32 @@ def remix(sdk, folder):
     video = sdk.settle(sdk.videos.remix(sdk.finished, prompt=f"{PROMPT} slowly"))
     assert (video.remixed_from_video_id, video.model_extra["num_frames"]) == (sdk.finished, 5)
     assert sdk.done(video.id).model_extra["seed"] == QUICK["seed"]
+    sdk.delete(video.id)
+
+
+def by_id(sdk):
+    """What names an earlier video: an object, which the SDK's own types have and its code refuses."""
+    settings = {"num_inference_steps": 2, "video": {"id": sdk.finished}}
+    return {"prompt": PROMPT, "video": openai.NOT_GIVEN, "extra_body": settings}
+
+
+@steps.step("edit", where=HAS_EDITS)
+def edit(sdk, folder):
+    video = sdk.settle(sdk.videos.edit(**by_id(sdk)))
+    assert (video.remixed_from_video_id, sdk.done(video.id).seconds) == (sdk.finished, "0.625")
+    settings = {"num_inference_steps": 2}
+    upload = sdk.settle(sdk.videos.edit(prompt=PROMPT, video=folder / "clip.mp4", extra_body=settings))
+    assert (upload.remixed_from_video_id, upload.model_extra["num_frames"]) == (None, 5)
+    error = sdk.refused(openai.BadRequestError, sdk.videos.edit, prompt=PROMPT, video=b"x")
+    assert error.param == "video"
+    sdk.delete(video.id, upload.id)
+
+
+@steps.step("extend", where=HAS_EDITS)
+def extend(sdk, folder):
+    video = sdk.settle(sdk.videos.extend(seconds="1", **by_id(sdk)))
+    assert (video.remixed_from_video_id, video.seconds) == (sdk.finished, "1.625")
+    assert is_mp4(sdk.content(sdk.done(video.id).id).content)
     sdk.delete(video.id)
 
 

@@ -143,6 +143,25 @@ const steps = {
     await videos.delete(video.id);
   },
 
+  async edit() {
+    const said = { prompt: PROMPT, num_inference_steps: 2 };
+    const byId = await videos.edit({ ...said, video: { id: finished } });
+    assert.equal(byId.remixed_from_video_id, finished);
+    assert.equal((await done(byId.id)).seconds, "0.625");
+    const upload = await videos.edit({ ...said, video: createReadStream(path.join(folder, "clip.mp4")) });
+    assert.deepEqual([upload.remixed_from_video_id, upload.num_frames], [null, QUICK.num_frames]);
+    for (const video of [byId, upload]) await videos.delete(video.id);
+  },
+
+  async extend() {
+    const video = await videos.extend({
+      prompt: PROMPT, seconds: "1", num_inference_steps: 2, video: { id: finished },
+    });
+    assert.deepEqual([video.remixed_from_video_id, video.seconds], [finished, "1.625"]);
+    await done(video.id);
+    await videos.delete(video.id);
+  },
+
   async cancel() {
     const video = await create(LONG);
     await client.post(`/videos/${video.id}/cancel`);
