@@ -3,6 +3,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 import vitascope
+from tiny_clips import encoded
 from tiny_models import picture, tiny
 from vitascope.engine.events import Advanced
 from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
@@ -134,3 +136,45 @@ def test_the_bundled_model_makes_a_clip_and_warns_of_words_it_does_not_know() ->
     assert "'zeppelin'" in clip.warnings[0]
     known = model.generate(model.card.prompt_guide.examples[0], seed=1, num_inference_steps=1, num_frames=5)
     assert known.warnings == ()
+
+
+def test_a_clip_becomes_another_clip(model: vitascope.Model, tmp_path: Path) -> None:
+    source = np.stack([picture(i, 32) for i in range(7)])
+    clip = model.generate("a cat", seed=1, video=source, strength=0.5, num_inference_steps=4)
+    assert clip.frames.shape == (5, 32, 32, 3)
+    assert (clip.request.task, clip.request.num_steps) == ("v2v", 2)
+    assert clip.warnings == ("Of the clip's 7 frames wan21_t2v makes 5; the last ones are left out.",)
+    (tmp_path / "a.mp4").write_bytes(encoded(fps=16))
+    asked = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 2}
+    from_file = model.generate("a cat", video=tmp_path / "a.mp4", resize_mode="crop", **asked)
+    assert from_file.frames.shape == (5, 32, 32, 3)
+    assert from_file.warnings == ("The clip's 48x32 were covered and cut to 32x32.",)
+
+
+def test_a_clip_goes_on(pictures: vitascope.Model, tmp_path: Path) -> None:
+    source = np.stack([picture(i, 32) for i in range(4)])
+    clip = pictures.extend("a cat", source, num_frames=5, num_inference_steps=2, seed=1)
+    assert clip.frames.shape == (8, 32, 32, 3)
+    assert (clip.frames[:4] == source).all()
+    clip.save(tmp_path / "a.mp4")
+    assert read_provenance(tmp_path / "a.mp4").request.continues == clip.request.continues
+    made = pictures.generate("a cat", image=source[-1], seed=1, **SMALL)
+    assert (clip.frames[4:] == made.frames[1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("wish", "error"),
+    [
+        ({"video": np.zeros((5, 32, 32), np.uint8)}, InvalidMedia),
+        ({"video": "absent.mp4"}, InvalidMedia),
+        ({"video": np.zeros((5, 32, 32, 3), np.uint8), "num_frames": 9}, InvalidRequest),
+        ({"video": np.zeros((5, 32, 32, 3), np.uint8), "width": 64}, InvalidRequest),
+        ({"strength": 0.5}, InvalidRequest),
+        ({"continues": None}, UnknownField),
+    ],
+)
+def test_a_clip_that_does_not_do_is_refused(
+    model: vitascope.Model, wish: Any, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        model.generate("a cat", **wish)

@@ -9,7 +9,7 @@ clip.save("circle.mp4")
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,10 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
 from vitascope.errors import GenerationFailed, InvalidMedia, InvalidRequest, UnknownField
+from vitascope.media.clips import joined
 from vitascope.media.inputs import decode, picture_key
+from vitascope.media.local_clips import LocalClip, VideoInput, continuation_of, open_clip, with_clip
+from vitascope.media.lossless import clip_key
 from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
@@ -38,8 +41,9 @@ OnDownload = Callable[[int, int], None]
 
 _MAX_INPUT_PIXELS = 100_000_000
 _PICTURE_FIELDS = {"first_frame": "image", "last_frame": "last_image"}
-_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name not in {"prompt", "num_outputs"}]
-_KEYWORDS.append("on_progress")
+_APART = {"prompt", "num_outputs", "continues"}
+_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name not in _APART]
+_KEYWORDS += ["on_progress", "resize_mode"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,7 @@ class Model:
         *,
         image: ImageInput | None = None,
         last_image: ImageInput | None = None,
+        video: VideoInput | None = None,
         loras: Mapping[str, float] | None = None,
         on_progress: OnProgress | None = None,
         **wishes: Any,
@@ -124,12 +129,16 @@ class Model:
         """Make one clip.
 
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
-        (H, W, 3). `loras` are adapters that were given to `load`, each with its scale. Further keywords, each
-        the model's native value unless given: `seed` (random), `height`, `width`, `num_frames`, `seconds`,
-        `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`, `boundary_ratio`,
-        `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`, `max_sequence_length`.
-        `attention_cache`, an `AttentionCache`, has steps take self-attention from earlier ones, where the
-        model can. `on_progress` is called after each quantum of work.
+        (H, W, 3). `video` is a clip to make anew, a path or a uint8 array (T, H, W, 3), with `strength` from
+        0 to 1 (0.8); size, rate and length follow it where they are not given, `resize_mode` (error, crop,
+        pad) brings it to another size, and the clip's `warnings` say what was done. `loras` are adapters that
+        were given to `load`, each with its scale.
+
+        Further keywords, each the model's native value unless given: `seed` (random), `height`, `width`,
+        `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
+        `boundary_ratio`, `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`,
+        `max_sequence_length`. `attention_cache`, an `AttentionCache`, has steps take self-attention from
+        earlier ones, where the model can. `on_progress` is called after each quantum of work.
 
         Raises:
             UnknownField: a keyword that nobody knows.
@@ -137,18 +146,51 @@ class Model:
             OutOfMemory: the clip is too large for the device.
 
         """
-        for name in wishes:
-            if name not in _KEYWORDS:
-                raise UnknownField(f"generate() has no {name!r}{nearest(name, _KEYWORDS)}", param=name)
+        resize_mode = str(wishes.pop("resize_mode", "error"))
         media = Media(_picture(image, "image"), _picture(last_image, "last_image"))
-        wish = Wish(
-            prompt=prompt,
-            first_frame=_key(media.first_frame),
-            last_frame=_key(media.last_frame),
-            loras=tuple((loras or {}).items()),
-            **wishes,
-        )
+        wish = _wish(prompt, media, loras, wishes)
+        if video is None:
+            return self._make(resolve(wish, self.card), media, on_progress)
+        source = self._open(video, wish)
+        wish, settled = with_clip(wish, self.card, source, resize_mode=resize_mode)
         request = resolve(wish, self.card)
+        frames = source.frames(settled.fit(request))
+        clip = self._make(replace(request, video=clip_key(frames)), Media(video=frames), on_progress)
+        return replace(clip, warnings=(*settled.warnings, *clip.warnings))
+
+    def extend(
+        self,
+        prompt: str,
+        video: VideoInput,
+        *,
+        last_image: ImageInput | None = None,
+        loras: Mapping[str, float] | None = None,
+        on_progress: OnProgress | None = None,
+        **wishes: Any,
+    ) -> Clip:
+        """Let a clip go on: the result is the clip and what follows its last frame, joined.
+
+        `video` is a path or a uint8 array (T, H, W, 3), `seconds` or `num_frames` (counting the frame that
+        both share) how much is added, `last_image` where it arrives; further keywords are `generate`'s.
+
+        Raises what `generate` raises.
+        """
+        resize_mode = str(wishes.pop("resize_mode", "error"))
+        last = _picture(last_image, "last_image")
+        wish = _wish(prompt, Media(last_frame=last), loras, wishes)
+        source = self._open(video, wish)
+        wish, settled = with_clip(wish, self.card, source, resize_mode=resize_mode, continues=True)
+        request = resolve(wish, self.card)
+        frames = source.frames(settled.fit(request))
+        request = replace(request, first_frame=picture_key(frames[-1]), continues=continuation_of(frames))
+        clip = self._make(request, Media(frames[-1], last), on_progress)
+        whole = np.concatenate(list(joined([frames], [clip.frames])))
+        return replace(clip, frames=whole, warnings=(*settled.warnings, *clip.warnings))
+
+    def _open(self, video: VideoInput, wish: Wish) -> LocalClip:
+        return open_clip(video, fps=wish.fps or self.card.defaults.fps)
+
+    def _make(self, request: GenerationRequest, media: Media, on_progress: OnProgress | None) -> Clip:
         chunks: list[Chunk] = []
         done = self._run(request, media, chunks.append, on_progress)
         return Clip(
@@ -157,7 +199,7 @@ class Model:
             card=self.card,
             latents=done.latents,
             stats=done.cost,
-            warnings=(*prompt_warnings(prompt, self.card), *cache_warnings(request)),
+            warnings=(*prompt_warnings(request.prompt, self.card), *cache_warnings(request)),
             audio=chunks[-1].audio,
             sample_rate=chunks[-1].sample_rate,
         )
@@ -234,6 +276,19 @@ def _replaced(transformer_path: str | Path | Mapping[str, str | Path] | None) ->
     if isinstance(transformer_path, str | Path):
         return {"transformer": Path(transformer_path)}
     return {part: Path(path) for part, path in transformer_path.items()}
+
+
+def _wish(prompt: str, media: Media, loras: Mapping[str, float] | None, wishes: Mapping[str, Any]) -> Wish:
+    for name in wishes:
+        if name not in _KEYWORDS:
+            raise UnknownField(f"generate() has no {name!r}{nearest(name, _KEYWORDS)}", param=name)
+    return Wish(
+        prompt=prompt,
+        first_frame=_key(media.first_frame),
+        last_frame=_key(media.last_frame),
+        loras=tuple((loras or {}).items()),
+        **wishes,
+    )
 
 
 def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:

@@ -12,10 +12,10 @@ from vitascope.api.intake import Body
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading, read_wish
 from vitascope.api.services import Services
-from vitascope.api.sizes import like
 from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import InvalidRequest, ModelNotFound, UnknownModel
+from vitascope.media.sizes import like
 
 MAX_REQUEST_ID_CHARS = 200
 FORMATS = ("b64_json", "url")

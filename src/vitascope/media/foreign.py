@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -123,15 +123,21 @@ def probe(data: bytes, limits: Limits) -> Facts:
         return Facts(width=width, height=height, num_frames=len(times), fps=round(fps, 3), span_s=span)
 
 
+def fitted(shown: Iterable[Picture], wanted: Fit) -> Iterator[Picture]:
+    """Bring frames that are there already to a size: the first ones that `wanted` asks for."""
+    for frame in islice(shown, wanted.num_frames):
+        picture = Image.fromarray(frame)
+        yield np.asarray(fit_picture(picture, wanted.width, wanted.height, wanted.resize_mode))
+
+
 def frames(data: bytes, limits: Limits, wanted: Fit) -> Iterator[Picture]:
     """Yield the frames that `wanted` asks for. Raises `InvalidMedia`, also for a clip with fewer of them."""
     count = 0
     with _opened(data, limits) as container:
         shown = _decoded(container, limits)
         chosen = (frame for _, frame in shown) if wanted.fps is None else _at_rate(shown, wanted.fps)
-        for frame in islice(chosen, wanted.num_frames):
-            picture = Image.fromarray(_to_rgb(frame))
-            yield np.asarray(fit_picture(picture, wanted.width, wanted.height, wanted.resize_mode))
+        for picture in fitted(map(_to_rgb, chosen), wanted):
+            yield picture
             count += 1
     if count < wanted.num_frames:
         raise InvalidMedia(f"The clip breaks off after {count} of {wanted.num_frames} frames.")
