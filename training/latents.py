@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +58,13 @@ def encode(vae: AutoencoderKLWan, video: Tensor) -> Tensor:
 
 
 def encode_shard(
-    vae: AutoencoderKLWan, seed: int, first: int, count: int, bucket: str
+    vae: AutoencoderKLWan, seed: int, indices: Sequence[int], bucket: str
 ) -> dict[str, np.ndarray]:
-    """Latents of `count` scenes and, for every second one, of its given frames (first, or both ends)."""
+    """Latents of scenes and, for every second one, of its given frames (first, or both ends)."""
     height, width, frames = BUCKETS[bucket]
     latents, conditions = [], []
-    for start in range(first, first + count, 16):
-        chosen = range(start, min(start + 16, first + count))
+    for start in range(0, len(indices), 16):
+        chosen = indices[start : start + 16]
         video = to_tensor(np.stack([render(scene_at(seed, i), frames, height, width) for i in chosen]))
         latents.append(encode(vae, video).half().numpy())
         for last in (False, True):
@@ -73,7 +74,7 @@ def encode_shard(
             )
     order = np.concatenate([i for i, _ in conditions])
     values = torch.cat([c for _, c in conditions]).half().numpy()[np.argsort(order)]
-    return {"seed": np.asarray(seed), "first": np.asarray(first), "latents": np.concatenate(latents),
+    return {"seed": np.asarray(seed), "indices": np.asarray(indices), "latents": np.concatenate(latents),
             "conditions": values}  # fmt: skip
 
 
@@ -117,10 +118,10 @@ class Latents:
                 continue
             self.seen.add(path.name)
             with np.load(path) as shard:
-                seed, first = int(shard["seed"]), int(shard["first"])
+                seed, indices = int(shard["seed"]), shard["indices"].tolist()
                 conditions = iter(self._normalised(shard["conditions"]))
-                for offset, latent in enumerate(self._normalised(shard["latents"])):
-                    index, position = first + offset, len(self.keys)
+                for index, latent in zip(indices, self._normalised(shard["latents"]), strict=True):
+                    position = len(self.keys)
                     self.keys.append((seed, index))
                     self.latents.append(latent)
                     self.conditions.append(next(conditions) if condition_kind(index) else None)
@@ -143,6 +144,7 @@ def main() -> None:
     parser.add_argument("--bucket", choices=BUCKETS, default="64x64x17")
     parser.add_argument("--clips", type=int, default=20_000)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--pool", help="only the scenes of this pool, such as rotate: the rare ones are few")
     parser.add_argument("--shard", type=int, default=512)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
@@ -155,7 +157,10 @@ def main() -> None:
         path = args.out / f"{args.bucket}.{args.seed}.{first:07d}.npz"
         if path.exists():
             continue
-        shard = encode_shard(vae, args.seed, first, args.shard, args.bucket)
+        indices = range(first, first + args.shard)
+        if args.pool:
+            indices = [i for i in indices if pool_of(scene_at(args.seed, i)) == args.pool]
+        shard = encode_shard(vae, args.seed, indices, args.bucket)
         temporary = path.with_suffix(".tmp.npz").with_name(f".{path.name}")
         np.savez(temporary, **shard)
         temporary.replace(path)

@@ -67,7 +67,7 @@ def stage(done: float) -> Stage:
         return Stage(one, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
     if done < 0.07:
         return Stage(one | {"pair": 0.1}, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
-    everything = {"move": 0.38, "rotate": 0.12, "other": 0.22, "pair": 0.28}
+    everything = {"move": 0.3, "rotate": 0.22, "other": 0.22, "pair": 0.26}
     if done < 0.16:
         return Stage(everything, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
     return Stage(everything, conditioned=0.36, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT)

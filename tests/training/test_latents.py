@@ -1,4 +1,5 @@
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -8,14 +9,12 @@ from training.latents import Latents, condition_kind, pool_of, scene_at
 BUCKET, SHAPE = "64x64x17", (4, 1, 2, 2)
 
 
-def write_shard(folder, first: int, count: int) -> None:
-    numbers = range(first, first + count)
+def write_shard(folder, numbers: Sequence[int]) -> None:
     given = [i for i in numbers if condition_kind(i)]
     latents = np.stack([np.full(SHAPE, i, np.float16) for i in numbers])
     conditions = np.stack([np.full(SHAPE, -i, np.float16) for i in given])
-    np.savez(
-        folder / f"{BUCKET}.1.{first:07d}.npz", seed=1, first=first, latents=latents, conditions=conditions
-    )
+    path = folder / f"{BUCKET}.1.{numbers[0]:07d}.npz"
+    np.savez(path, seed=1, indices=np.asarray(numbers), latents=latents, conditions=conditions)
 
 
 @pytest.fixture
@@ -24,9 +23,9 @@ def store(tmp_path):
 
 
 def test_shards_that_appear_later_are_added_and_keep_their_own_conditions(tmp_path, store):
-    write_shard(tmp_path, 0, 16)
+    write_shard(tmp_path, range(16))
     assert store.refresh() == 16
-    write_shard(tmp_path, 16, 16)
+    write_shard(tmp_path, range(17, 48, 2))
     assert store.refresh() == 32
     for (_, index), latent, condition in zip(store.keys, store.latents, store.conditions, strict=True):
         assert latent.eq(index).all()
@@ -35,7 +34,7 @@ def test_shards_that_appear_later_are_added_and_keep_their_own_conditions(tmp_pa
 
 
 def test_every_clip_is_in_the_pool_of_its_scene_and_in_no_other(tmp_path, store):
-    write_shard(tmp_path, 0, 64)
+    write_shard(tmp_path, range(64))
     store.refresh()
     assert sorted(p for pool in store.pools.values() for p in pool) == list(range(64))
     for name, pool in store.pools.items():
