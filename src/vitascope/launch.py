@@ -23,13 +23,14 @@ class InstanceState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LaunchSpec:
-    """What to load and how; every option acts.
+    """What to load and how; every option but the name acts.
 
     `model` is a name that the operator registered, a folder, or a hub id (owner/name). `uid` is the name
     under which the model is served; by default the registered name, the folder's or the hub id's last part.
     `revision` pins a hub model; `device` is auto, cpu, cuda or cuda:N, `dtype` auto, float32, bfloat16 or
     float16 (None: as the server's own settings say). `lora` are adapters, and `transformer_path` files of
-    weights in place of the folder's own, both as the settings of these names write them.
+    weights in place of the folder's own, both as the settings of these names write them. `name` is what the
+    caller calls the model besides, to be shown.
     """
 
     model: str
@@ -39,6 +40,7 @@ class LaunchSpec:
     dtype: str | None = None
     lora: tuple[str, ...] = ()
     transformer_path: tuple[str, ...] = ()
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,5 +75,5 @@ class Instance:
 
     @property
     def model_name(self) -> str:
-        """The registered name, or the last part of the folder or hub id: safe to show."""
-        return self.spec.model.rstrip("/").rsplit("/", 1)[-1]
+        """The caller's or the registered name, or the last part of the folder or hub id: safe to show."""
+        return self.spec.name or self.spec.model.rstrip("/").rsplit("/", 1)[-1]

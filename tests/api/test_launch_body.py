@@ -55,6 +55,19 @@ def test_a_name_a_path_and_a_uid_say_what_to_load_and_what_to_call_it(fields, mo
     assert (launch.spec.model, launch.spec.uid) == (model, uid)
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"model_name": "Wan2.1-1.3B", "model_path": "/models/wan"}, "Wan2.1-1.3B"),
+        ({"model_name": "Wan-AI/wan", "model_path": "/models/wan"}, None),
+        ({"model_path": "/models/wan"}, None),
+        ({"model_name": "Wan2.1-1.3B"}, None),
+    ],
+)
+def test_a_model_from_elsewhere_keeps_the_callers_name(fields, name):
+    assert read(**fields).spec.name == name
+
+
 def test_the_operators_name_comes_before_a_built_in_one():
     name = "Wan2.1-1.3B"
     assert read([name], model_name=name).spec.model == name
@@ -146,6 +159,7 @@ def test_what_is_not_offered_is_refused_by_name_unless_it_asks_for_what_is_so(ke
         ({"model_name": None}, "model_name", "Missing required"),
         ({"model_name": " "}, "model_name", "no name"),
         ({"model_name": "MiniMax-H3"}, "model_name", "nothing here can run"),
+        ({"model_name": "x" * 101, "model_path": "/m"}, "model_name", "at most 100 characters"),
         ({"model_uid": "instances"}, "model_uid", "taken by a route"),
         ({"model_name": None, "model_path": "/models/instances"}, "model_uid", "taken by a route"),
         ({"model_path": "a\0b"}, "model_path", "no name"),

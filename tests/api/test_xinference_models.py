@@ -142,6 +142,13 @@ def test_instances_are_found_by_name(client, launched):
     assert client.get(f"{MODELS}/instances?model_uid=nope").json() == []
 
 
+def test_a_folder_is_shown_by_the_name_that_the_caller_gave(client):
+    sent = {**SENT, "model_name": "Wan2.1-1.3B", "model_path": "/srv/secret/folder"}
+    client.post(MODELS, json=sent, params=LATER)
+    [info] = client.get(f"{MODELS}/instances?model_name=Wan2.1-1.3B").json()
+    assert (info["model_uid"], info["source"]) == ("second", "folder")
+
+
 @pytest.mark.parametrize(
     ("model", "configured", "name", "source"),
     [

@@ -10,7 +10,7 @@ from vitascope.launch import Launched, LaunchSpec
 
 FULL = LaunchSpec(
     model="/models/Wan é", uid="wan", revision="main", device="cuda:1", dtype="float16", lora=("a=/l:0.5",),
-    transformer_path=("/t.gguf",),
+    transformer_path=("/t.gguf",), name="Wan é",
 )  # fmt: skip
 
 

@@ -159,4 +159,5 @@ def progress_of(instance: Instance) -> LaunchProgress:
 def _source(instance: Instance) -> str:
     """Return where a model is loaded from, as far as everybody may know it."""
     model = instance.spec.model
-    return model if HUB_ID.fullmatch(model) and not instance.configured else instance.model_name
+    shown = HUB_ID.fullmatch(model) and not instance.configured
+    return model if shown else model.rstrip("/").rpartition("/")[2]

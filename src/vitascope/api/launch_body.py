@@ -16,6 +16,7 @@ from vitascope.errors import InvalidRequest, UnknownField
 from vitascope.launch import LaunchSpec
 from vitascope.scheduler.launch_rules import LaunchRules, last_part
 
+MAX_NAME_CHARS = 100
 RESERVED_UIDS = ("instances",)  # `/v1/models/instances` is a route
 DTYPES = {
     "float32": "float32", "fp32": "float32", "bfloat16": "bfloat16", "bf16": "bfloat16", "float16": "float16",
@@ -69,6 +70,7 @@ def read_launch(body: Body, registered: Sequence[str]) -> Launch:
         dtype=_dtype(said),
         lora=loras,
         transformer_path=_weights(said),
+        name=_shown_name(name) if path else None,
     )
     return Launch(spec=spec, warnings=tuple(warnings))
 
@@ -113,6 +115,15 @@ def _model_named(name: str, registered: Sequence[str]) -> str:
             param="model_name",
         )
     return BUILT_IN[name].model_id if name in BUILT_IN else name
+
+
+def _shown_name(name: str | None) -> str | None:
+    """Return what a model is called that is loaded from elsewhere: no place of its own."""
+    if name is None or "/" in name:
+        return None
+    if len(name) > MAX_NAME_CHARS:
+        raise InvalidRequest(f"model_name must have at most {MAX_NAME_CHARS} characters.", param="model_name")
+    return name
 
 
 def _check_free(uid: str) -> None:

@@ -137,7 +137,7 @@ def listing(services: Services, created: int) -> dict[str, dict[str, Any]]:
 
 def shown_name(instance: Instance) -> str:
     """Return what a model is called besides its uid: never a path."""
-    return known_as(instance.spec.model) or instance.model_name
+    return instance.spec.name or known_as(instance.spec.model) or instance.model_name
 
 
 def _absence(services: Services, uid: str) -> VitascopeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import time
@@ -82,6 +83,7 @@ def test_a_launched_model_is_listed_and_described(client, second, default, folde
     assert list(client.list_models()) == [default, second]
     told = client.describe_model(second)
     assert (told["model_type"], told["model_engine"], told["family"]) == ("video", "vitascope", "wan")
+    assert (told["id"], told["model_name"]) == (second, "Wan2.1-1.3B")
     assert "text2video" in told["model_ability"]
     assert "image2video" not in told["model_ability"]
     assert folder not in json.dumps([told, client.get_instance_info(None, None), client.get_workers_info()])
@@ -163,6 +165,12 @@ async def test_the_async_client_does_the_same_and_cancels_a_launch(shared_server
             await remote.describe_model(uid)
         with pytest.raises(RuntimeError, match=r"Failed to terminate model, detail: .*third"):
             await remote.terminate_model(uid)
+        waiting = asyncio.create_task(remote.launch_model("fourth", "video", model_path=folder))
+        while not await remote.get_instance_info("fourth", "fourth"):
+            assert not waiting.done()
+        await remote.cancel_launch_model("fourth")
+        with pytest.raises(RuntimeError, match=r"Failed to launch model, detail: .*fourth was cancelled"):
+            await waiting
     finally:
         await remote.close()
 
@@ -190,7 +198,7 @@ def test_the_command_line_launches_lists_and_terminates(vitascope, folder, share
         assert "note: trust_remote_code has no effect here" in err
         listed = [line.split() for line in vitascope("list")[1].splitlines()]
         assert [default, "video", default, default, "ready"] in listed
-        assert ["by-hand", "video", "wan21_t2v", "wan21_t2v", "ready"] in listed
+        assert ["by-hand", "video", "Wan2.1-1.3B", "wan21_t2v", "ready"] in listed
         done = shared_server.wait_done(shared_server.submit(model="by-hand", **SMALL))
         assert done["model"] == "by-hand"
         assert shared_server.client.delete(f"/v1/videos/{done['id']}").status_code == 200
