@@ -32,6 +32,7 @@ from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.video import AudioFormat, Samples, VideoWriter
 from vitascope.models.family import Chunk, Media, Picture, Pixels
+from vitascope.models.reading import OnLoad
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams
 
@@ -234,6 +235,7 @@ def load(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnDownload | None = None,
+    on_load: OnLoad | None = None,
     loras: Mapping[str, str | Path] | None = None,
     transformer_path: str | Path | Mapping[str, str | Path] | None = None,
 ) -> Model:
@@ -242,7 +244,8 @@ def load(
     `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `num_threads` sets how many
     CPU threads PyTorch uses in this process. For hub ids, `revision` pins a branch, tag or commit,
     `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the
-    bytes that are here and all.
+    bytes that are here and all. `on_load` is called with the component whose weights are read, the bytes read
+    of all and the bytes of all.
 
     `loras` are adapters to lay beside the weights: files, or folders of one file, by the names that
     `generate` chooses by; with two experts `name` is for both, `name.high` and `name.low` for one.
@@ -264,6 +267,7 @@ def load(
         cache_dir=cache_dir,
         offline=offline,
         on_download=on_download,
+        on_load=on_load,
         adapters=[parse_adapter(f"{name}={path}") for name, path in (loras or {}).items()],
         replaced=_replaced(transformer_path),
     )

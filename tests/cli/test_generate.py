@@ -96,7 +96,8 @@ def test_a_clip_of_another_model_is_not_made_again(vitascope, tmp_path):
     assert ran.status == 1
     assert ran.err == (
         f"error: This clip was made by vitascope-tiny (ffffffffffff), and this model is vitascope-tiny "
-        f"({identity[:12]}); give the right one with --model-path.\n"
+        f"({identity[:12]}); give the right one with --model-path, and its --transformer-path if it "
+        "had one.\n"
     )
 
 

@@ -14,6 +14,7 @@ CPU = torch.device("cpu")
 TENSORS = {
     "a": torch.arange(700_000.0).reshape(700, 1000),
     "b": torch.arange(9, dtype=torch.bfloat16),
+    "big": torch.arange(2_500_000.0),
     "c": torch.tensor(3),
     "d": torch.zeros(0, 4),
     "e": torch.tensor([True, False, True]),
@@ -53,6 +54,15 @@ def test_only_what_is_wanted_is_returned_and_in_the_dtype_that_is_wanted(files: 
     tensors = Reading().tensors("part", files, {"2.a": torch.bfloat16}, CPU)
     assert tensors.keys() == {"2.a"}
     assert torch.equal(tensors["2.a"], TENSORS["a"].to(torch.bfloat16))
+
+
+def test_tensors_are_converted_as_torch_does_it_whatever_their_size(files: list[WeightFile]) -> None:
+    names = ["1.a", "1.b", "1.big", "1.d"]
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        tensors = Reading().tensors("part", files, dict.fromkeys(names, dtype), CPU)
+        for name in names:
+            assert torch.equal(tensors[name], TENSORS[name[2:]].to(dtype))
+            assert tensors[name].dtype == dtype
 
 
 @pytest.mark.parametrize("wanted", [[], ["0.a"], ["0.a", "0.b", "0.c", "0.d", "0.e"]])

@@ -62,7 +62,7 @@ def generate(  # noqa: PLR0917  # one value for each group of flags
         inputs: dict[str, Any] = pictures.fitted(wishes, card, runtime.settings().max_input_pixels)
         for take in takes:
             wishes.check(take, inputs, card)
-        model = runtime.load()
+        model = runtime.load(on_load=bar.load)
     load_s = time.perf_counter() - began
     asked = wishes.given() | inputs | {"loras": runtime.chosen()}
     for number, take in enumerate(takes, 1):

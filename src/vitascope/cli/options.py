@@ -18,7 +18,7 @@ from vitascope.request import AttentionCache
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
-    from vitascope.library import Model, OnDownload
+    from vitascope.library import Model, OnDownload, OnLoad
 
 _FRAMES = {"image": "first_frame", "last_image": "last_frame"}  # `Model.generate` to `Wish`
 
@@ -96,8 +96,8 @@ class Runtime:
             replaced=settings.replaced,
         )
 
-    def load(self, on_download: OnDownload | None = None) -> Model:
-        """Load the model; `on_download` hears of a hub model's bytes."""
+    def load(self, on_download: OnDownload | None = None, on_load: OnLoad | None = None) -> Model:
+        """Load the model; `on_download` hears of a hub model's bytes, `on_load` of its weights' bytes."""
         from vitascope.library import load
 
         settings = self.settings()
@@ -110,6 +110,7 @@ class Runtime:
             cache_dir=settings.model_cache_dir,
             offline=settings.offline,
             on_download=on_download,
+            on_load=on_load,
             loras=dict(text.split("=", 1) for text in settings.lora),
             transformer_path=settings.replaced,
         )

@@ -71,6 +71,13 @@ class StepBar(_Bar):
         mega = 1_000_000
         self._progress.update(self._task, description="MB", completed=done // mega, total=total // mega)
 
+    def load(self, component: str, done: int, total: int) -> None:
+        """Show how much of a model's weights is read, in megabytes, and which component; from any thread."""
+        mega = 1_000_000
+        self._progress.update(
+            self._task, description=f"load {component}", completed=done // mega, total=total // mega
+        )
+
     def begin(self) -> None:
         """Go over from loading to generating: from now on steps are counted."""
         self._progress.reset(self._task, description="encode", total=None)

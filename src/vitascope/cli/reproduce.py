@@ -47,7 +47,7 @@ def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
     pictures.check()
     _check_pictures_given(told, pictures)
     with StepBar(Console(stderr=True)) as bar:
-        model = runtime.load()
+        model = runtime.load(on_load=bar.load)
         _check_identity(told, model.card)
         bar.begin()
         wishes = _wishes(told)

@@ -26,6 +26,7 @@ _Tensors = dict[str, Tensor]
 
 _AT_A_TIME = 4
 _CHUNK_BYTES = 1 << 20  # hashed while the processor's cache still has it
+_STAGE_BYTES = 1 << 23  # what is converted, or moved to the device, at once
 _STEPS_TOLD = 200
 _SHA256_HEX_DIGITS = 64
 
@@ -132,9 +133,11 @@ class _Pump:
         for one in stored:
             if one.name in dtypes:
                 self._skip_to(one.begin)
-                here = torch.empty(one.shape, dtype=one.dtype)
-                self._fill(_bytes_of(here))
-                found[one.name] = here.to(device, dtypes[one.name])
+                found[one.name] = there = torch.empty(one.shape, dtype=dtypes[one.name], device=device)
+                if there.device.type == "cpu" and there.dtype == one.dtype:
+                    self._fill(_bytes_of(there))
+                else:
+                    self._fill_staged(there.view(-1), one.dtype)
         return found
 
     def finish(self) -> str | None:
@@ -148,6 +151,15 @@ class _Pump:
             self._at = self._stream.seek(begin)
         while self._at < begin:
             self._fill(self._piece(min(_CHUNK_BYTES, begin - self._at)))
+
+    def _fill_staged(self, flat: Tensor, stored: torch.dtype) -> None:
+        """Fill a tensor of another dtype or device piece by piece."""
+        at_once = _STAGE_BYTES // stored.itemsize
+        for begin in range(0, len(flat), at_once):
+            piece = flat[begin : begin + at_once]
+            staged = self._piece(piece.numel() * stored.itemsize)
+            self._fill(staged)
+            piece.copy_(torch.frombuffer(staged, dtype=torch.uint8).view(stored))
 
     def _fill(self, target: memoryview) -> None:
         while target:
@@ -168,7 +180,7 @@ class _Pump:
 
     def _piece(self, num_bytes: int) -> memoryview:
         if not self._scratch:
-            self._scratch = memoryview(bytearray(_CHUNK_BYTES))
+            self._scratch = memoryview(bytearray(_STAGE_BYTES))
         return self._scratch[:num_bytes]
 
 
