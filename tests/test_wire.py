@@ -6,12 +6,14 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vitascope import wire
 
 WHOLE = st.integers(0, 2**63 - 1)
+# A whole card takes long to draw where others use the machine.
+SLOWLY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 LEAVES = {
     str: st.text(st.characters(exclude_categories=["Cs"]), max_size=40),
     int: WHOLE,
@@ -50,7 +52,7 @@ def body_of(message):
 
 
 @pytest.mark.parametrize("kind", COMMANDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=40)
+@SLOWLY
 @given(data=st.data())
 def test_every_command_comes_out_as_it_went_in(kind, data):
     message = data.draw(any_of(kind))
@@ -58,7 +60,7 @@ def test_every_command_comes_out_as_it_went_in(kind, data):
 
 
 @pytest.mark.parametrize("kind", EVENTS, ids=lambda kind: kind.__name__)
-@settings(max_examples=40)
+@SLOWLY
 @given(data=st.data())
 def test_every_event_comes_out_as_it_went_in(kind, data):
     message = data.draw(any_of(kind))
