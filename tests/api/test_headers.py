@@ -28,6 +28,7 @@ def test_changes_and_refusals_are_logged_with_their_request_id_and_polls_are_not
     with caplog.at_level(logging.INFO, logger="vitascope.api"):
         client.get("/v1/videos")
         created = client.post("/v1/videos", json={"prompt": "a red circle"})
+        client.post("/video/status", json={"requestId": created.json()["id"].removeprefix("video_")})
         missing = client.get("/v1/videos/nope")
     lines = [(record.getMessage().rsplit(" in ")[0], record.request_id) for record in caplog.records]
     assert lines == [

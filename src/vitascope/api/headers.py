@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("vitascope.api")
 
+POLLED_BY_POST = frozenset({"/video/status"})
 CLIENT_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -51,7 +52,8 @@ class StandardHeaders:
 
 
 def _log(scope: Scope, status: int, elapsed_ms: int, request_id: str) -> None:
-    quiet = scope["method"] in {"GET", "HEAD"} and status < 400
+    polls = scope["method"] in {"GET", "HEAD"} or scope["path"] in POLLED_BY_POST
+    quiet = polls and status < 400
     log.log(
         logging.DEBUG if quiet else logging.INFO,
         "%s %s: %d in %d ms",
