@@ -165,3 +165,29 @@ def test_a_solver_may_come_in_extra_params(client, house):
     assert house.store.get(video_id).request.sample_solver == "unipc"
     fields["extra_params"] = json.dumps({"sample_solver": "magic"})
     assert refusal(client.post("/v1/videos", data=fields))["param"] == "sample_solver"
+
+
+# The forms of its documented text-to-video and image-to-video scripts; only the size is ours.
+SCRIPT = {
+    "seconds": "2", "size": "64x48", "negative_prompt": "色调艳丽 过曝 静态", "fps": "16",
+    "num_inference_steps": "40", "guidance_scale": "4.0", "guidance_scale_2": "4.0",
+    "boundary_ratio": "0.875", "flow_shift": "5.0", "seed": "42",
+}  # fmt: skip
+LONGHAND = {**SCRIPT, "width": "64", "height": "48", "num_frames": "33"}
+del LONGHAND["size"], LONGHAND["seconds"]
+
+
+@pytest.mark.parametrize("fields", [SCRIPT, LONGHAND], ids=["size and seconds", "width, height, num_frames"])
+@pytest.mark.parametrize("with_picture", [False, True], ids=["text", "picture"])
+def test_its_scripts_forms_are_taken_with_another_size(client, house, png, fields, with_picture):
+    form = {name: (None, value) for name, value in {**PROMPT, **fields}.items()}
+    if with_picture:
+        form |= {"input_reference": ("bear.png", png(200, 90), "image/png"), "flow_shift": (None, "12.0")}
+    answer = client.post("/v1/videos", files=form, headers={"accept": "application/json"})
+    assert answer.status_code == 200, answer.text
+    request = house.store.get(answer.json()["id"]).request
+    assert (request.width, request.height, request.num_frames, request.fps) == (64, 48, 33, 16)
+    assert (request.num_inference_steps, request.guidance_scale, request.seed) == (40, 4.0, 42)
+    assert request.task == ("i2v" if with_picture else "t2v")
+    told = [warning.split()[0] for warning in answer.json()["warnings"]]
+    assert {"guidance_scale_2", "boundary_ratio"} <= set(told)
