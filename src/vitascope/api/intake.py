@@ -87,9 +87,10 @@ def _parse(data: bytes | str, param: str | None) -> Any:
 
 def _check_size(data: bytes | str, param: str | None) -> None:
     """Refuse what would become many times larger once parsed; pictures in base64 are one value each."""
-    marks: tuple[Any, ...] = (b"{", b"[", b",") if isinstance(data, bytes) else ("{", "[", ",")
-    if sum(map(data.count, marks)) > MAX_VALUES:
-        raise InvalidRequest(f"{param or 'The request body'} holds more than {MAX_VALUES} values.", param=param)
+    marks: list[Any] = ["{", "[", ","] if isinstance(data, str) else [b"{", b"[", b","]
+    if sum(data.count(mark) for mark in marks) > MAX_VALUES:
+        what = param or "The request body"
+        raise InvalidRequest(f"{what} holds more than {MAX_VALUES} values.", param=param)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
