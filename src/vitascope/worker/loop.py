@@ -7,11 +7,9 @@ alone: the broad `except` of this file turns it into `wire.Failed` with a messag
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
@@ -28,6 +26,7 @@ from vitascope.models.family import Media
 from vitascope.request import GenerationRequest
 from vitascope.worker.outputs import Files, Outputs
 from vitascope.worker.recording import Abandoned
+from vitascope.worker.task import Task
 
 PREVIEW_INTERVAL_S = 0.25
 THREADS = 3  # two clips being encoded, one state being saved
@@ -45,34 +44,6 @@ class Line(Protocol):
 
     def send(self, event: wire.Event) -> None:
         """Send an event, from any thread."""
-
-
-def _nothing() -> Future[str]:
-    done: Future[str] = Future()
-    done.set_result("")
-    return done
-
-
-@dataclass(slots=True)
-class Task:
-    """One job in this worker's hands. `saved` is the last checkpoint, being written or written."""
-
-    command: wire.Generate
-    outputs: Outputs
-    resuming: bool = False
-    previewed_at: float = -math.inf
-    saved_at: float = field(default_factory=time.monotonic)
-    saved: Future[str] = field(default_factory=_nothing)
-
-    @property
-    def job_id(self) -> str:
-        """Whose task it is."""
-        return self.command.job_id
-
-    @property
-    def token(self) -> int:
-        """The claim under which every report is made."""
-        return self.command.token
 
 
 class Loop:

@@ -1,0 +1,39 @@
+"""One job in the hands of the worker's loop."""
+
+from __future__ import annotations
+
+import math
+import time
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from vitascope import wire
+from vitascope.worker.outputs import Outputs
+
+
+def _nothing() -> Future[str]:
+    done: Future[str] = Future()
+    done.set_result("")
+    return done
+
+
+@dataclass(slots=True)
+class Task:
+    """One job in this worker's hands. `saved` is the last checkpoint, being written or written."""
+
+    command: wire.Generate
+    outputs: Outputs
+    resuming: bool = False
+    previewed_at: float = -math.inf
+    saved_at: float = field(default_factory=time.monotonic)
+    saved: Future[str] = field(default_factory=_nothing)
+
+    @property
+    def job_id(self) -> str:
+        """Whose task it is."""
+        return self.command.job_id
+
+    @property
+    def token(self) -> int:
+        """The claim under which every report is made."""
+        return self.command.token
