@@ -151,6 +151,9 @@ class Wishes:
             parser=read_attention_cache,
         ),
     ] = None
+    strength: Annotated[
+        float | None, _in("Clip", "How much of --video-path is made anew, from 0 to 1; 0.8 if not given.")
+    ] = None
     seed: Annotated[int | None, _in("Clip", "The same seed makes the same clip; random if not given.")] = None
 
     def given(self) -> dict[str, Any]:
@@ -158,12 +161,18 @@ class Wishes:
         said = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in said.items() if value is not None}
 
-    def check(self, take: Take, pictures: dict[str, Picture], card: ModelCard) -> None:
+    def check(
+        self, take: Take, pictures: dict[str, Picture], card: ModelCard, source: SourceClip | None = None
+    ) -> None:
         """Refuse what the model cannot do before its weights are read. Raises `InvalidRequest`."""
         keys: dict[str, Any] = {
             frame: picture_key(pictures[name]) for name, frame in _FRAMES.items() if name in pictures
         }
-        resolve(Wish(**(self.given() | take), **keys), card)
+        wish = Wish(**(self.given() | take), **keys)
+        if source is None or source.video_path is None:
+            resolve(wish, card)
+        else:
+            source.check_fits(wish, card, str(pictures["resize_mode"]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,3 +239,37 @@ class Pictures:
             return np.asarray(fit(decode(path.read_bytes(), max_pixels), width, height, self.resize_mode))
         except InvalidMedia as error:
             raise InvalidMedia(f"{path}: {error}", param="image_path") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceClip:
+    """A clip to start from."""
+
+    video_path: Annotated[
+        Path | None, _in("Pictures", "Clip to make anew (MP4, WebM, GIF); see --strength.")
+    ] = None
+    extend: Annotated[bool, _in("Pictures", "Let that clip go on, instead: --seconds more of it.")] = False
+
+    def check(self, pictures: Pictures) -> None:
+        """Refuse what can be refused before a model is loaded. Raises `InvalidRequest`."""
+        if self.video_path is None:
+            if self.extend:
+                raise InvalidRequest("--extend needs --video-path beside it.", param="extend")
+            return
+        if pictures.paths():
+            raise InvalidRequest("--video-path takes no pictures beside it.", param="video_path")
+        if not self.video_path.is_file():
+            raise InvalidMedia(f"There is no clip {str(self.video_path)!r}.", param="video_path")
+
+    def given(self, resize_mode: str) -> dict[str, Any]:
+        """Return the clip as keywords of `Model.generate` and `Model.extend`, if there is one."""
+        return {} if self.video_path is None else {"video": self.video_path, "resize_mode": resize_mode}
+
+    def check_fits(self, wish: Wish, card: ModelCard, resize_mode: str) -> None:
+        """Refuse a clip that does not do, without decoding it. Raises `InvalidRequest`, `InvalidMedia`."""
+        from vitascope.media.local_clips import open_clip, with_clip
+
+        assert self.video_path is not None, "callers look first"
+        clip = open_clip(self.video_path, fps=card.defaults.fps)
+        wish, settled = with_clip(wish, card, clip, resize_mode=resize_mode, continues=self.extend)
+        settled.fit(resolve(wish, card))

@@ -65,7 +65,6 @@ _BY_FEATURE = {
         "seed flow_shift boundary_ratio default_sampling_params"
     ),
     "Naming the task; the given pictures decide it": "task_type",
-    "Video as input": "video_path",
     "Rounding the number of frames; a wrong one is refused": (
         "adjust_frames?=false num_frames_round_down?=false"
     ),

@@ -13,7 +13,7 @@ from rich.console import Console
 
 import vitascope
 from vitascope.cli.flags import taking
-from vitascope.cli.options import Pictures, Runtime, Wishes
+from vitascope.cli.options import Pictures, Runtime, SourceClip, Wishes
 from vitascope.cli.progress import StepBar
 from vitascope.errors import InvalidRequest
 from vitascope.media.provenance import Provenance, read_provenance
@@ -35,24 +35,27 @@ class Original:
     ] = None
 
 
-@taking(Original, Pictures, Runtime)
-def reproduce(original: Original, pictures: Pictures, runtime: Runtime) -> None:
+@taking(Original, Pictures, SourceClip, Runtime)
+def reproduce(original: Original, pictures: Pictures, source: SourceClip, runtime: Runtime) -> None:
     """Make a clip again and say whether the frames are identical; exit status 1 if they are not.
 
-    A clip that began from pictures needs the same ones, and the same --resize-mode, again; one that was made
-    with adapters the same --lora, and one with a --transformer-path the same file.
+    A clip that began from pictures or a clip needs the same ones, and the same --resize-mode, again; one that
+    was made with adapters the same --lora, and one with a --transformer-path the same file.
     """
     set_up_logging("warning")
     told = read_provenance(original.clip)
     pictures.check()
-    _check_pictures_given(told, pictures)
+    source.check(pictures)
+    _check_sources_given(told, pictures, source)
     with StepBar(Console(stderr=True)) as bar:
         model = runtime.load(on_load=bar.load)
         _check_identity(told, model.card)
         bar.begin()
         wishes = _wishes(told)
         inputs: dict[str, Any] = pictures.fitted(wishes, model.card, runtime.settings().max_input_pixels)
-        clip = model.generate(
+        inputs |= source.given(pictures.resize_mode)
+        make = model.generate if told.request.continues is None else model.extend
+        clip = make(
             told.request.prompt,
             **wishes.given(),
             **inputs,
@@ -70,12 +73,17 @@ def _wishes(told: Provenance) -> Wishes:
     return Wishes(**{name: getattr(told.request, name) for name in shared})
 
 
-def _check_pictures_given(told: Provenance, pictures: Pictures) -> None:
-    needed = sum(key is not None for key in (told.request.first_frame, told.request.last_frame))
-    given = len(pictures.paths())
-    if given != needed:
+def _check_sources_given(told: Provenance, pictures: Pictures, source: SourceClip) -> None:
+    request, given = told.request, source.video_path is not None
+    if given != (request.video is not None or request.continues is not None):
+        what = "without another one; leave --video-path out" if given else "from another; pass --video-path"
+        raise InvalidRequest(f"This clip was made {what}.", param="video_path")
+    frames = (request.last_frame,) if request.continues else (request.first_frame, request.last_frame)
+    needed_pictures, given_pictures = sum(key is not None for key in frames), len(pictures.paths())
+    if given_pictures != needed_pictures:
         raise InvalidRequest(
-            f"This clip was made from {needed} pictures and {given} are given; pass them with --image-path.",
+            f"This clip was made from {needed_pictures} pictures and {given_pictures} are given; pass them "
+            "with --image-path.",
             param="image_path",
         )
 
