@@ -1,1 +1,1 @@
-"""Pictures in, clips out, and where finished files live. Frames are numpy arrays here; jobs are not known."""
+"""Pictures and clips in, clips out, where files live. Frames are numpy arrays here; jobs are not known."""
