@@ -28,7 +28,7 @@ def list_models(ctx: typer.Context) -> None:
     typer.echo("diffusers folders and hub ids of these pipelines:")
     for kind in RECOGNISED:
         typer.echo(
-            f"  {kind.family:<17} {kind.pipeline:<35} {', '.join(kind.tasks):<16} {kind.checkpoints}".rstrip()
+            f"  {kind.family:<17} {kind.pipeline:<35} {', '.join(kind.tasks):<20} {kind.checkpoints}".rstrip()
         )
 
 
