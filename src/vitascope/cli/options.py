@@ -18,7 +18,8 @@ from vitascope.request import AttentionCache
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
-    from vitascope.library import Model, OnDownload, OnLoad
+    from vitascope.library import Model, OnDownload
+    from vitascope.models.reading import OnLoad
 
 _FRAMES = {"image": "first_frame", "last_image": "last_frame"}  # `Model.generate` to `Wish`
 
