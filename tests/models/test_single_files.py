@@ -3,19 +3,21 @@
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import gguf
 import pytest
 import torch
-from diffusers import GGUFQuantizationConfig, WanTransformer3DModel
+from diffusers import CogVideoXTransformer3DModel, GGUFQuantizationConfig, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
 import tiny_cogvideox  # noqa: F401  (adds its cases)
 import tiny_hunyuan  # noqa: F401  (adds its cases)
 import tiny_ltx2  # noqa: F401  (adds its cases)
 from tiny_models import tiny
+from vitascope.config import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import describe_model, load_family
@@ -87,11 +89,14 @@ def blocks(quant: str) -> Callable[[str, torch.Tensor], str]:
     return lambda name, tensor: quant if tensor.ndim == 2 and tensor.shape[-1] % 32 == 0 else "F32"
 
 
-def latents(case: str, folder: Path | None = None, **replaced: Path) -> Any:
+def latents(case: str, folder: Path | None = None, lora: Path | None = None, **replaced: Path) -> Any:
     model = tiny(case)
-    family = load_family(folder or model.folder, device="cpu", replaced=replaced)
+    adapters = [] if lora is None else [parse_adapter(f"ink={lora}")]
+    family = load_family(folder or model.folder, device="cpu", adapters=adapters, replaced=replaced)
+    chosen = {} if lora is None else {"loras": (("ink", 1.0),)}
+    model = replace(model, family=family)
     engine = Engine(family)
-    engine.start("job", model.request(num_inference_steps=2), model.case.media)
+    engine.start("job", model.request(num_inference_steps=2, **chosen), model.case.media)
     (done,) = [e for _ in range(40) if engine.busy for e in engine.tick() if isinstance(e, Completed)]
     return done.latents
 
@@ -169,6 +174,21 @@ def test_blocks_outside_linear_layers_are_unpacked_at_once(tmp_path: Path, wide:
     assert network.blocks[0].norm2.weight.dtype == torch.float32
     assert network.blocks[0].attn1.to_q.bias.dtype == torch.float32
     assert torch.isfinite(latents("wan21_t2v", wide, transformer=file)).all()
+
+
+def test_an_adapter_lies_beside_quantised_layers_too(tmp_path: Path, wide: Path) -> None:
+    generator = torch.Generator().manual_seed(3)
+    lora = {
+        f"transformer.blocks.0.attn1.to_q.lora_{half}.weight": torch.randn(shape, generator=generator)
+        for half, shape in (("A", (4, 32)), ("B", (32, 4)))
+    }
+    save_file(lora, tmp_path / "ink.safetensors")
+    file = write_gguf(tmp_path / "wan.gguf", authors(load_file(wide / WEIGHTS)), blocks("Q8_0"))
+    plain = latents("wan21_t2v", wide, transformer=file)
+    inked = latents("wan21_t2v", wide, tmp_path / "ink.safetensors", transformer=file)
+    expected = latents("wan21_t2v", wide, tmp_path / "ink.safetensors")
+    off = (inked - expected).abs().max()
+    assert 0 < off < (plain - expected).abs().max() / 2
 
 
 @pytest.mark.parametrize("case", ["hunyuan_t2v", "ltx2_t2v"])
@@ -269,6 +289,16 @@ def test_a_missing_and_an_unknown_tensor_are_named(tmp_path: Path, rename: Any) 
 def test_a_file_of_another_model_is_refused(tmp_path: Path) -> None:
     save_file(weights("hunyuan_t2v"), tmp_path / "hunyuan.safetensors")
     assert "has no tensor" in refusal(transformer=tmp_path / "hunyuan.safetensors")
+
+
+def test_plain_gguf_tensors_do_for_a_class_without_support_for_blocks(tmp_path: Path) -> None:
+    file = write_gguf(tmp_path / "cog.gguf", weights("cogvideox_2b"), lambda *_: "F32")
+    checkpoint = Checkpoint.open(tiny("cogvideox_2b").folder, replaced={"transformer": file})
+    network = checkpoint.network(
+        "transformer", CogVideoXTransformer3DModel, torch.device("cpu"), torch.float32
+    )
+    for name, tensor in weights("cogvideox_2b").items():
+        assert torch.equal(network.state_dict()[name], tensor)
 
 
 def test_blocks_for_a_class_without_support_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from vitascope.config import BUNDLED_MODEL, Settings
 from vitascope.errors import CheckpointError, ConfigurationError
@@ -40,6 +42,18 @@ def test_a_model_is_measured_before_its_weights_are_read_and_told_while_they_are
     progress = [event.progress for event in told]
     assert progress == sorted(progress)
     assert progress[-1] == 1.0
+
+
+def test_a_transformer_from_a_file_is_measured_and_loaded(tmp_path):
+    (own,) = (BUNDLED_MODEL / "transformer").glob("*.safetensors")
+    tensors = load_file(own)
+    file = tmp_path / "mine.safetensors"
+    save_file({f"diffusion_model.{name}": tensor * 2 for name, tensor in tensors.items()}, file)
+    line = Line(Proceed())
+    family = load_model(Settings(device="cpu", transformer_path=(str(file),)), line)
+    assert family.card.components["transformer"] == file.stat().st_size
+    network = family._parts.expert.network
+    assert torch.equal(network.proj_out.weight, tensors["proj_out.weight"].float() * 2)
 
 
 def test_a_worker_that_is_told_to_stop_reads_no_weights():

@@ -228,7 +228,8 @@ def _wanted(module: str, part: str, weights: Weights, layer: Any) -> tuple[int, 
     down, up = weights.get(f"{module}.lora_A.weight"), weights.get(f"{module}.lora_B.weight")
     if down is None or up is None:
         return None
-    rows, *columns = layer.weight.shape
+    is_linear = isinstance(layer, nn.Linear)  # one of quantised blocks has a weight of another shape
+    rows, *columns = (layer.out_features, layer.in_features) if is_linear else layer.weight.shape
     if part == "lora_A.weight":
         return (down.shape[0], *columns)
     if part == "lora_B.bias":
