@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.config import JsonDict
 
 from vitascope import __version__
-from vitascope.api.errors import refusals
 
 PAGE = files("vitascope.api").joinpath("docs.html").read_text(encoding="utf-8")
 
@@ -53,7 +52,7 @@ def router() -> APIRouter:
     async def docs() -> HTMLResponse:
         return HTMLResponse(PAGE, headers=headers)
 
-    @routes.get("/", response_model=Banner, responses=refusals(401), tags=["Probes"])
+    @routes.get("/", response_model=Banner, tags=["Probes"])
     async def banner() -> JsonDict:
         """Say what this is and where its documentation is."""
         return _BANNER
