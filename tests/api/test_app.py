@@ -31,7 +31,9 @@ def test_the_body_of_a_create_lists_every_field_that_may_be_sent(document):
 
 
 def test_the_documented_example_works(client, document):
-    examples = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["application/json"]["examples"]
+    examples = document["paths"]["/v1/videos"]["post"]["requestBody"]["content"]["application/json"][
+        "examples"
+    ]
     assert client.post("/v1/videos", json=examples["A prompt"]["value"]).status_code == 200
 
 
