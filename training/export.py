@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=Path("training/runs/text"))
     parser.add_argument("--transformer", type=Path, default=Path("training/runs/transformer"))
     parser.add_argument("--inference-steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=6.0)
+    parser.add_argument("--guidance", type=float, default=4.0)
     parser.add_argument("--flow-shift", type=float, default=4.0)
     with torch.no_grad():
         export(parser.parse_args())

@@ -21,7 +21,7 @@ PROMPTS = (
     "a pink triangle moving diagonally up and right on green",
     "an orange ball bouncing on a gray background",
     "a blue star spinning on a yellow background",
-    "a purple square rotates quickly on white",
+    "a purple square and an orange circle moving left on white",
     "a white circle growing on red",
     "a black ring shrinking on an orange background",
     "a red square on the left and a white circle on the right on blue",
@@ -34,7 +34,9 @@ HEAD = """# Gallery
 
 A dozen prompts, seed {seed}, everything else at the bundled model's defaults: no clip was chosen among
 several. The [model card](model-card.md) says how often such prompts succeed. `make gallery` writes this page
-again, through the same engine as the server's; one clip alone:
+again, through the same engine as the server's. Turning, the seventh, is what the model does not do well yet.
+
+One clip alone:
 
 ```console
 $ vitascope generate --prompt "{prompt}" --seed {seed}

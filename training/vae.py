@@ -65,7 +65,7 @@ def _window(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int, int
 
 def draw_clip(rng: np.random.Generator, crop: int) -> np.ndarray:
     """One training clip (T, crop, crop, 3); some in odd colours, some with the middle blanked."""
-    scene = sample_scene(rng)
+    scene = sample_scene(rng, 0.45)
     if rng.random() < 0.15:
         scene = recoloured(rng, scene)
     video = render(scene, FRAMES, SIDE, SIDE, _window(rng, scene, crop) if crop < SIDE else None)
@@ -111,7 +111,7 @@ def loss_terms(vae: AutoencoderKLWan, video: Tensor, noise: Tensor, blur: float 
 
 def total(terms: dict[str, Tensor]) -> Tensor:
     """Return the training loss: the mean error alone would leave every edge soft."""
-    picture = terms["absolute"] + 2 * terms["square"] + terms["edges"] + 0.7 * terms["soft"]
+    picture = terms["absolute"] + 2 * terms["square"] + terms["edges"] + terms["soft"]
     return picture + 5e-5 * terms["kl"]
 
 

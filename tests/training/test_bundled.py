@@ -53,7 +53,7 @@ def test_the_description_names_words_that_the_tokenizer_knows():
 
 # ---- one short generation, pinned: nobody changes the model or the loop unnoticed
 
-PINNED, PINNED_SEED = "c2b9a98f8de83841", 8
+PINNED, PINNED_SEED = "6f23b16bf571a513", 29
 GRID = 1000  # figures are pinned to a thousandth
 
 

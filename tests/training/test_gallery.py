@@ -17,6 +17,7 @@ def test_a_moving_picture_keeps_every_frame_and_its_pace(tmp_path):
     with Image.open(tmp_path / "a.webp") as picture:
         assert (picture.n_frames, picture.size, picture.info["loop"]) == (5, (48, 32), 0)
         picture.seek(1)
+        picture.load()
         assert picture.info["duration"] == 125
 
 
