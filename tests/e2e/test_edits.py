@@ -78,7 +78,7 @@ def test_an_extension_is_the_clip_and_what_follows(client, source, frames):
     assert longer.model_extra["num_frames"] == 13
     after = frames(longer.id)
     assert after.shape == (13, *before.shape[1:])
-    assert np.abs(after[:5] - before).mean() < 2  # encoded once more
+    assert np.abs(after[:5] - before).mean() < 4  # encoded once more
     assert np.abs(after[5] - after[4]).mean() < 20  # goes on from there
 
 
@@ -103,13 +103,15 @@ def test_refusals_reach_the_caller_in_words(client):
 
 def test_the_documented_example_runs_as_it_stands(shared_server, client, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    there = {video.id for video in client.videos.list()}
     [example] = [block for block in blocks(DIALECTS, "python", section="OpenAI Videos") if "extend(" in block]
     exec(example.replace(WRITTEN_URL, shared_server.url), {})
     edited, first, longer = sorted(tmp_path.iterdir(), key=lambda path: len(read_video(path).frames))
     lengths = [len(read_video(path).frames) for path in (edited, first, longer)]
     assert lengths[0] == lengths[1] < lengths[2]
-    for video in client.videos.list(limit=3):
-        client.videos.delete(video.id)
+    for video in list(client.videos.list()):
+        if video.id not in there:
+            client.videos.delete(video.id)
 
 
 def test_an_extension_whose_worker_dies_ends_with_the_same_bytes(live_server):

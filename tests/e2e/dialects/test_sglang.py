@@ -92,7 +92,7 @@ def test_what_is_left_out_is_the_models_own_and_not_24_frames_a_second(client):
         ({"enhance_prompt": True}, "enhance_prompt", "as they are given"),
         ({"profile": True}, "profile", "profiling is not offered"),
         ({"diffusers_kwargs": {"eta": 0.5}}, "diffusers_kwargs", "a field of its own"),
-        ({"task_type": "i2v"}, "task_type", "make this t2v"),
+        ({"task_type": "i2v"}, "task_type", "makes this t2v"),
         ({"true_cfg_scale": 4}, "true_cfg_scale", "true_cfg_scale"),
         ({"extra_args": {"cfg_scal": 4}}, "cfg_scal", "Unknown parameter"),
         ({"guidance_scal": 4}, "guidance_scal", "did you mean 'guidance_scale'"),
