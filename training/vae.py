@@ -38,7 +38,7 @@ CONFIG = {
     "latents_mean": [0.0] * LATENT_CHANNELS,
     "latents_std": [1.0] * LATENT_CHANNELS,
 }
-FRAMES, SIDE, CROP = 17, 64, 32
+FRAMES, LONG, SIDE, CROP = 17, 33, 64, 32
 DECODER = ("decoder.", "post_quant_conv.")
 
 
@@ -63,20 +63,20 @@ def _window(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int, int
     return int(top), int(left), crop, crop
 
 
-def draw_clip(rng: np.random.Generator, crop: int) -> np.ndarray:
-    """One training clip (T, crop, crop, 3); some in odd colours, some with the middle blanked."""
+def draw_clip(rng: np.random.Generator, crop: int, frames: int = FRAMES) -> np.ndarray:
+    """One training clip (frames, crop, crop, 3); some in odd colours, some with the middle blanked."""
     scene = sample_scene(rng, 0.45)
     if rng.random() < 0.15:
         scene = recoloured(rng, scene)
-    video = render(scene, FRAMES, SIDE, SIDE, _window(rng, scene, crop) if crop < SIDE else None)
+    video = render(scene, frames, SIDE, SIDE, _window(rng, scene, crop) if crop < SIDE else None)
     if rng.random() < 0.08:
         video[1:-1] = 127
     return video
 
 
-def draw_batch(rng: np.random.Generator, size: int, crop: int) -> Tensor:
+def draw_batch(rng: np.random.Generator, size: int, crop: int, frames: int = FRAMES) -> Tensor:
     """Draw a batch (B, 3, T, H, W) in [-1, 1]."""
-    clips = np.stack([draw_clip(rng, crop) for _ in range(size)])
+    clips = np.stack([draw_clip(rng, crop, frames) for _ in range(size)])
     return torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float().div(127.5).sub(1)
 
 
@@ -130,6 +130,11 @@ def batch_shape(step: int, steps: int, batch: int) -> tuple[int, int]:
     return (SIDE, max(2, batch // 4)) if whole else (CROP, batch)
 
 
+def frames_at(step: int, decoder_only: bool) -> int:
+    """Frames of a step's clips: a decoder that saw 17 alone drifts in colour when it has to make more."""
+    return LONG if decoder_only and step % 3 == 0 else FRAMES
+
+
 def fresh_vae(seed: int) -> AutoencoderKLWan:
     """Build an untrained autoencoder, the same on every rank."""
     with torch.random.fork_rng():
@@ -178,8 +183,10 @@ class Training:
                 group["lr"] = rate * factor
         crop, size = batch_shape(self.step, args.steps, args.batch)
         rng = np.random.default_rng((args.seed, self.step, args.rank))
-        video = draw_batch(rng, size, crop).to(args.device)
-        shape = (size, LATENT_CHANNELS, (FRAMES + 3) // 4, crop // 8, crop // 8)
+        frames = frames_at(self.step, args.decoder_only)
+        size = max(1, size * FRAMES // frames)
+        video = draw_batch(rng, size, crop, frames).to(args.device)
+        shape = (size, LATENT_CHANNELS, (frames + 3) // 4, crop // 8, crop // 8)
         noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(args.device)
         blur = float(rng.uniform(0.01, args.blur)) if args.decoder_only else 0.0
         terms = loss_terms(self.vae, video, noise, blur)

@@ -10,7 +10,17 @@ from training.export import without_condition
 from training.optim import Muon, orthogonalise
 from training.transformer import Batch, Captioner, Training, build_transformer, condition_mask
 from training.transformer_forward import Text, run_block, velocity
-from training.vae import CONFIG, draw_batch, local_sharpness, loss_terms, optimisers, total
+from training.vae import (
+    CONFIG,
+    FRAMES,
+    LONG,
+    draw_batch,
+    frames_at,
+    local_sharpness,
+    loss_terms,
+    optimisers,
+    total,
+)
 from training.vae_parallel import decode, encode_moments
 
 from training import transformer
@@ -151,6 +161,12 @@ def test_a_step_of_the_autoencoder_lowers_the_loss_on_its_batch():
         adam.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < losses[0]
+
+
+def test_the_decoder_alone_is_trained_on_long_clips_too():
+    assert {frames_at(step, decoder_only=True) for step in range(3)} == {FRAMES, LONG}
+    assert {frames_at(step, decoder_only=False) for step in range(3)} == {FRAMES}
+    assert draw_batch(np.random.default_rng(0), 1, 32, LONG).shape == (1, 3, LONG, 32, 32)
 
 
 def test_sharpness_falls_with_blur_and_asks_not_where_the_edge_is():
