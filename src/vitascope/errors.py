@@ -200,12 +200,6 @@ class CheckpointError(VitascopeError):
     code = "checkpoint_error"
 
 
-class MissingExtra(VitascopeError):
-    """A feature whose optional packages are not installed; the message holds the pip line."""
-
-    code = "missing_extra"
-
-
 class IllegalTransition(VitascopeError):
     """A move that the job table does not allow; nothing was changed."""
 

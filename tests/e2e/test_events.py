@@ -24,7 +24,7 @@ def follow(server, video_id, *, preview=False):
 
 
 def test_a_job_is_followed_step_by_step_to_its_end(shared_server):
-    video_id = shared_server.submit(num_inference_steps=8)
+    video_id = shared_server.submit(num_inference_steps=40)  # long beside the time between two events
     events = list(follow(shared_server, video_id))
     assert events[-1][0] == "done"
     assert events[-1][1]["status"] == "completed"

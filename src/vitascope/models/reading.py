@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
@@ -28,7 +29,7 @@ _AT_A_TIME = 4
 _CHUNK_BYTES = 1 << 20  # hashed while the processor's cache still has it
 _STAGE_BYTES = 1 << 23  # what is converted, or moved to the device, at once
 _STEPS_TOLD = 200
-_SHA256_HEX_DIGITS = 64
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 class _StoppedError(Exception):
@@ -188,7 +189,7 @@ def _blob_digest(path: Path) -> str | None:
     """Return the hash by which a hub cache names a file, if that is where it lies: it spares hashing it."""
     if path.is_symlink():
         stored = path.readlink().name  # what that links to may have another name, where caches share blobs
-        if len(stored) == _SHA256_HEX_DIGITS:
+        if _SHA256.fullmatch(stored):
             return stored
     return None
 
