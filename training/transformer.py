@@ -55,6 +55,8 @@ class Stage:
     most_pads: int
     other_buckets: float
     shift: float
+    both_ends: float = 0.5
+    """Of the conditioned clips, the share whose last frame is given too."""
 
 
 def stage(done: float) -> Stage:
@@ -67,10 +69,12 @@ def stage(done: float) -> Stage:
         return Stage(one, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
     if done < 0.07:
         return Stage(one | {"pair": 0.1}, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
-    everything = {"move": 0.3, "rotate": 0.22, "other": 0.22, "pair": 0.26}
+    everything = {"move": 0.26, "rotate": 0.26, "other": 0.22, "pair": 0.26}
     if done < 0.16:
         return Stage(everything, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
-    return Stage(everything, conditioned=0.36, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT)
+    return Stage(
+        everything, conditioned=0.42, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT, both_ends=0.7
+    )
 
 
 def build_transformer(seed: int) -> WanTransformer3DModel:
@@ -165,14 +169,13 @@ def draw(rng: np.random.Generator, data: Latents, captioner: Captioner, size: in
     names = list(plan.pools)
     shares = np.asarray(list(plan.pools.values())) / sum(plan.pools.values())
     for _ in range(size):
-        with_condition = rng.random() < plan.conditioned
+        kind = 1 + int(rng.random() < plan.both_ends) if rng.random() < plan.conditioned else 0
         pool = data.pools[names[int(rng.choice(len(names), p=shares))]]
         position = pool[int(rng.integers(len(pool)))]
-        while data.keys[position][1] < HELD_BACK or (with_condition and data.conditions[position] is None):
+        while data.keys[position][1] < HELD_BACK or (kind and condition_kind(data.keys[position][1]) != kind):
             position = pool[int(rng.integers(len(pool)))]
         latent = data.latents[position].float()
-        given = data.conditions[position] if with_condition else None
-        kind = condition_kind(data.keys[position][1]) if with_condition else 0
+        given = data.conditions[position] if kind else None
         image = torch.zeros_like(latent) if given is None else given.float()
         latents.append(latent)
         conditions.append(torch.cat((condition_mask(kind, latent.shape[1:]), image)))
