@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
 from fastapi import Request
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 
+from vitascope.api.multipart import MAX_FIELDS, read_multipart
 from vitascope.errors import InvalidRequest, UnsupportedMediaType
 
-MAX_FIELDS = 200
-MAX_FILES = 8
 MAX_NESTING = 4  # brackets of one key
 MAX_VALUES = 100_000  # of one JSON text
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
+_CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\s;\"']*)", re.ASCII | re.IGNORECASE)
+_IN_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +37,15 @@ async def read_body(request: Request, *, max_bytes: int) -> Body:
     """Read a request's body in any of the three formats; an absent one is empty.
 
     Raises:
-        UnsupportedMediaType: the body is in a fourth format.
+        UnsupportedMediaType: the body is in a fourth format, compressed, or not in UTF-8.
         InvalidRequest: it cannot be read, repeats a field or has too many parts.
 
     """
+    _check_coding(request.headers)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind == "multipart/form-data":
-        return await _multipart(request, max_bytes)
+        texts, files = await read_multipart(request, max_bytes=max_bytes)
+        return Body(nest(texts), files)
     data = await request.body()
     if kind == "application/x-www-form-urlencoded":
         return Body(nest(_urlencoded(data)))
@@ -56,6 +57,17 @@ async def read_body(request: Request, *, max_bytes: int) -> Body:
             "application/x-www-form-urlencoded or application/json."
         )
     return Body()
+
+
+def _check_coding(headers: Mapping[str, str]) -> None:
+    coding = headers.get("content-encoding", "").strip().lower()
+    if coding not in {"", "identity"}:
+        raise UnsupportedMediaType(
+            f"Cannot read a body of Content-Encoding {coding[:40]!r}; send it as it is."
+        )
+    charset = _CHARSET.search(headers.get("content-type", ""))
+    if charset is not None and charset[1].lower() not in _IN_UTF_8:
+        raise UnsupportedMediaType(f"Cannot read a body of charset {charset[1][:40]!r}; send UTF-8.")
 
 
 def parse_object(data: bytes | str, *, param: str | None = None) -> dict[str, Any]:
@@ -115,35 +127,6 @@ def _urlencoded(data: bytes) -> list[tuple[str, str]]:
         raise InvalidRequest(
             f"The form cannot be read: it must be urlencoded UTF-8 with at most {MAX_FIELDS} fields."
         ) from None
-
-
-async def _multipart(request: Request, max_bytes: int) -> Body:
-    parser = MultiPartParser(
-        request.headers,
-        request.stream(),
-        max_files=MAX_FILES,
-        max_fields=MAX_FIELDS,
-        max_part_size=max_bytes,
-    )
-    try:
-        form = await parser.parse()
-    except MultiPartException as error:
-        raise InvalidRequest(f"The multipart body cannot be read: {error.message}") from None
-    try:
-        return await _sorted_parts(form.multi_items())
-    finally:
-        await form.close()
-
-
-async def _sorted_parts(parts: Iterable[tuple[str, UploadFile | str]]) -> Body:
-    texts: list[tuple[str, str]] = []
-    files: dict[str, list[bytes]] = {}
-    for name, part in parts:
-        if isinstance(part, UploadFile):
-            files.setdefault(name.removesuffix("[]"), []).append(await part.read())
-        else:
-            texts.append((name, part))
-    return Body(nest(texts), files)
 
 
 def nest(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
