@@ -9,7 +9,7 @@ from typing import Protocol
 
 from vitascope import wire
 from vitascope.config import Settings
-from vitascope.engine.free import device_name, free_bytes
+from vitascope.engine.free_memory import device_name, free_bytes
 from vitascope.engine.load import find_model, load_family, name_of, pick_device, pick_dtype
 from vitascope.engine.plan import Estimate, estimate
 from vitascope.models.checkpoint import Checkpoint

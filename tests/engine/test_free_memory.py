@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from vitascope.engine import free
-from vitascope.engine.free import device_name, free_bytes
+from vitascope.engine import free_memory
+from vitascope.engine.free_memory import device_name, free_bytes
 
 CPU = torch.device("cpu")
 
@@ -17,8 +17,8 @@ CPU = torch.device("cpu")
 def machine(tmp_path, monkeypatch):
     """A machine with 8 GB available, in no container."""
     (tmp_path / "meminfo").write_text("MemTotal: 16000000 kB\nMemAvailable:    8000000 kB\n")
-    monkeypatch.setattr(free, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(free, "CGROUP", tmp_path)
+    monkeypatch.setattr(free_memory, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(free_memory, "CGROUP", tmp_path)
     return tmp_path
 
 
