@@ -16,7 +16,7 @@ from safetensors.torch import load, save
 from vitascope.errors import GenerationFailed
 from vitascope.models.family import Chunk, Family, Media, Sample
 from vitascope.request import GenerationRequest
-from vitascope.sampling.attention_cache import Action, plan_for
+from vitascope.sampling.attention_cache import Action, plan
 from vitascope.sampling.trajectory import Streams, Trajectory, denoise
 
 Sink = Callable[[Chunk], None]
@@ -148,7 +148,7 @@ class Generation:
         """Hold on to this boundary's state for as long as steps follow that need what its step computes."""
         if self.request.attention_cache is None:
             return
-        actions = plan_for(self.request.attention_cache, self.request.num_steps)
+        actions = plan(self.request.attention_cache, self.request.num_steps)
         step = self.output_step
         action = actions[step] if step < len(actions) else Action.COMPUTE
         if action is Action.STORE:

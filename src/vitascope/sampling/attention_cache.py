@@ -23,28 +23,18 @@ class Action(Enum):
     REUSE = auto()
 
 
-def plan(start: int, interval: int, end: int, num_steps: int) -> tuple[Action, ...]:
+def plan(cache: AttentionCache | None, num_steps: int) -> tuple[Action, ...]:
     """Return what each of `num_steps` steps does: nothing is kept that no later step takes.
 
-    Raises:
-        ValueError: a negative start, an interval below 1, or an end before the start.
-
+    Without a cache every step computes.
     """
-    if start < 0 or interval < 1 or end < start:
-        raise ValueError(f"no attention cache goes from {start} to {end} by {interval}")
-    cache = AttentionCache(start_step=start, interval=interval, end_step=end)
+    if cache is None:
+        return (Action.COMPUTE,) * num_steps
     reuses = [cache.reuses(step) for step in range(num_steps)]
     return tuple(
         Action.REUSE if now else Action.STORE if then else Action.COMPUTE
         for now, then in zip(reuses, [*reuses[1:], False], strict=True)
     )
-
-
-def plan_for(cache: AttentionCache | None, num_steps: int) -> tuple[Action, ...]:
-    """Return the plan of a generation; without a cache every step computes."""
-    if cache is None:
-        return (Action.COMPUTE,) * num_steps
-    return plan(cache.start_step, cache.interval, cache.end_step, num_steps)
 
 
 class Branch:

@@ -21,7 +21,7 @@ from vitascope.models.wan.image import Condition, concatenated_condition, encode
 from vitascope.models.wan.parts import Expert, WanParts, load_parts
 from vitascope.models.wan.text import Text
 from vitascope.request import GenerationRequest
-from vitascope.sampling.attention_cache import Branch, KeptAttention, plan_for
+from vitascope.sampling.attention_cache import Branch, KeptAttention, plan
 from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.solvers import make_solver
 from vitascope.sampling.trajectory import Streams, Trajectory
@@ -231,7 +231,7 @@ class WanFamily:
 def _kept_attention(request: GenerationRequest) -> KeptAttention | None:
     if request.attention_cache is None:
         return None
-    return KeptAttention(plan_for(request.attention_cache, request.num_steps))
+    return KeptAttention(plan(request.attention_cache, request.num_steps))
 
 
 def _adapters(parts: WanParts) -> Adapters:
