@@ -237,7 +237,7 @@ def _wanted(module: str, part: str, weights: Weights, layer: Any) -> tuple[int, 
     return (rows, down.shape[0], *[1] * (len(columns) - 1))
 
 
-def at_home(weights: Weights, network: Any) -> Weights:
+def placed_like(weights: Weights, network: Any) -> Weights:
     """Return the weights where the network lies and in its dtype."""
     dtype: torch.dtype = network.dtype
     return {key: tensor.to(network.device, dtype).contiguous() for key, tensor in weights.items()}

@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from vitascope.config import AdapterSpec
 from vitascope.errors import CheckpointError
-from vitascope.models.adapter_files import Convert, Weights, at_home, read_adapter
+from vitascope.models.adapter_files import Convert, Weights, placed_like, read_adapter
 
 Chosen = tuple[tuple[str, float], ...]  # names and scales, in the order in which they are added
 
@@ -32,7 +32,7 @@ class _Adapted:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Already found a `peft_config`")  # several are meant here
             self.network.load_lora_adapter(
-                at_home(weights, self.network), prefix=None, adapter_name=inner, low_cpu_mem_usage=True
+                placed_like(weights, self.network), prefix=None, adapter_name=inner, low_cpu_mem_usage=True
             )
         self.network.eval().requires_grad_(requires_grad=False)
         self.layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]

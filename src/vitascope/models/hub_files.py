@@ -11,8 +11,9 @@ from huggingface_hub import RepoFile
 
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import INDEX
+from vitascope.models.weight_files import UNSAFE
 
-_WEIGHTS, _UNSAFE = ".safetensors", (".bin", ".pt", ".pth", ".ckpt")
+_WEIGHTS = ".safetensors"
 _TEXTS = (".json", ".model", ".txt", ".jinja")  # configurations and tokenizers
 
 # A file of weights: its stem, a further precision if it is one ("fp16"), its number if it is a shard.
@@ -61,7 +62,7 @@ def _suffix(file: RepoFile) -> str:
 
 
 def _check_safe(part: str, suffixes: set[str], model_id: str) -> None:
-    unsafe = suffixes.intersection(_UNSAFE)
+    unsafe = suffixes.intersection(UNSAFE)
     if unsafe and _WEIGHTS not in suffixes:
         raise CheckpointError(
             f"{model_id} holds the weights of {part} as {min(unsafe)} only, which can run code when read; "

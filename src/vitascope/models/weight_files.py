@@ -32,7 +32,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-_UNSAFE = (".bin", ".pt", ".pth", ".ckpt")
+UNSAFE = (".bin", ".pt", ".pth", ".ckpt")  # pickles: reading one can run code
 _STEMS = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' names
 
 
@@ -131,7 +131,7 @@ def component_files(folder: Path) -> list[Path]:
 
 
 def _nothing(folder: Path) -> str:
-    found = sorted(path.name for path in folder.glob("*") if path.suffix in _UNSAFE)
+    found = sorted(path.name for path in folder.glob("*") if path.suffix in UNSAFE)
     other = sorted(path.name for path in folder.glob("*.safetensors"))
     if found:
         return (
