@@ -11,6 +11,7 @@ import queue
 import socket
 import threading
 from collections.abc import Callable
+from typing import Protocol
 
 from vitascope.wire import Command, Event, Frames, Shutdown, WireError, decode_command, encode
 
@@ -24,6 +25,16 @@ def end_process() -> None:
     os._exit(1)
 
 
+class Line(Protocol):
+    """What this room asks of a channel."""
+
+    def take(self, *, wait: bool) -> list[Command]:
+        """Return the commands that have come, in order; with `wait` at least one."""
+
+    def send(self, event: Event) -> None:
+        """Send an event, from any thread; whole, whoever else sends at the same time."""
+
+
 class Channel:
     """Commands in, in order, and events out, from any thread. `on_closed` runs when the server is gone."""
 
@@ -35,7 +46,7 @@ class Channel:
         threading.Thread(target=self._read, name="channel", daemon=True).start()
 
     def take(self, *, wait: bool) -> list[Command]:
-        """Return the commands that have come; with `wait` at least one."""
+        """See `Line.take`."""
         commands = [self._inbox.get()] if wait else []
         while True:
             try:
@@ -44,7 +55,7 @@ class Channel:
                 return commands
 
     def send(self, event: Event) -> None:
-        """Send an event; whole, whoever else sends at the same time."""
+        """See `Line.send`."""
         data = encode(event)
         try:
             with self._sending:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
-from typing import Protocol
 
 from vitascope import wire
 from vitascope.config import Settings
@@ -15,17 +14,8 @@ from vitascope.engine.plan import Estimate, estimate
 from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.family import Family
 from vitascope.models.registry import describe
+from vitascope.worker.channel import Line
 from vitascope.worker.downloads import DownloadLog
-
-
-class Line(Protocol):
-    """What loading needs of the channel."""
-
-    def take(self, *, wait: bool) -> list[wire.Command]:
-        """Return the commands that have come; with `wait` at least one."""
-
-    def send(self, event: wire.Event) -> None:
-        """Send an event, from any thread."""
 
 
 def load_model(settings: Settings, line: Line) -> Family | None:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Protocol
 
 from vitascope import wire
 from vitascope.engine import events
@@ -24,6 +23,7 @@ from vitascope.media.inputs import load_picture
 from vitascope.media.previews import to_webp
 from vitascope.models.family import Media
 from vitascope.request import GenerationRequest
+from vitascope.worker.channel import Line
 from vitascope.worker.outputs import Files, Outputs
 from vitascope.worker.recording import Abandoned
 from vitascope.worker.task import Task
@@ -34,16 +34,6 @@ STATE_SUFFIX = "safetensors"
 FAILED_INSIDE = "The generation failed inside the engine; the server's log says why."
 
 log = logging.getLogger(__name__)
-
-
-class Line(Protocol):
-    """What the loop needs of its channel."""
-
-    def take(self, *, wait: bool) -> list[wire.Command]:
-        """Return the commands that have come; with `wait` at least one."""
-
-    def send(self, event: wire.Event) -> None:
-        """Send an event, from any thread."""
 
 
 class Loop:
