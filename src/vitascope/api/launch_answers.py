@@ -33,21 +33,21 @@ _INSTANCE: dict[str, Any] = {
 }  # fmt: skip
 
 
-def like(example: Any) -> ConfigDict:
-    """Let a model have fields named `model_...`, and an example."""
+def with_example(example: Any) -> ConfigDict:
+    """Configure a model: it has this example, and may have fields named `model_...`."""
     return ConfigDict(protected_namespaces=(), json_schema_extra={"example": example})
 
 
 class Nothing(RootModel[None]):
     """A null: it is done."""
 
-    model_config = like(None)
+    model_config = with_example(None)
 
 
 class Launched(BaseModel):
     """The name under which requests ask for the model."""
 
-    model_config = like({"model_uid": "wan"})
+    model_config = with_example({"model_uid": "wan"})
 
     model_uid: str
     warnings: list[str] | None = Field(None, description="What had no effect; absent if there is nothing.")
@@ -56,7 +56,7 @@ class Launched(BaseModel):
 class Replica(BaseModel):
     """The one process of a model."""
 
-    model_config = like(_REPLICA)
+    model_config = with_example(_REPLICA)
 
     replica_id: int
     replica_model_uid: str
@@ -67,13 +67,13 @@ class Replica(BaseModel):
 class Replicas(RootModel[list[Replica]]):
     """A model's processes: one."""
 
-    model_config = like([_REPLICA])
+    model_config = with_example([_REPLICA])
 
 
 class LaunchProgress(BaseModel):
     """How far a launch is; `error` says why it ended, null unless it failed."""
 
-    model_config = like(
+    model_config = with_example(
         {"progress": 0.4, "stage": "loading", "download_files": [], "replicas": [_REPLICA], "error": None}
     )
 
@@ -87,7 +87,7 @@ class LaunchProgress(BaseModel):
 class InstanceInfo(BaseModel):
     """One model, whether it is ready or not."""
 
-    model_config = like(_INSTANCE)
+    model_config = with_example(_INSTANCE)
 
     model_uid: str
     model_name: str
@@ -110,7 +110,7 @@ class InstanceInfo(BaseModel):
 class InstanceInfos(RootModel[list[InstanceInfo]]):
     """Models, whether they are ready or not."""
 
-    model_config = like([_INSTANCE])
+    model_config = with_example([_INSTANCE])
 
 
 def info_of(instance: Instance) -> InstanceInfo:

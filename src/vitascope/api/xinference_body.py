@@ -15,7 +15,7 @@ from vitascope.api.services import Services
 from vitascope.api.values import INTEGER, OBJECT, TEXT, wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import InvalidRequest, ModelNotFound, UnknownModel
-from vitascope.media.sizes import like
+from vitascope.media.sizes import size_like
 
 MAX_REQUEST_ID_CHARS = 200
 FORMATS = ("b64_json", "url")
@@ -156,7 +156,7 @@ def _fitted(
         return fields, []
     name, data = next(iter(files.items()))
     shape = services.inputs.measure(data, param=name)
-    width, height = like(shape, card, max_area)
+    width, height = size_like(shape, card, max_area)
     if (width, height) == shape:
         return {**fields, "width": width, "height": height}, []
     said = (

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, Field, RootModel
 
 from vitascope import __version__
-from vitascope.api.launch_answers import like
+from vitascope.api.launch_answers import with_example
 from vitascope.api.models import listing
 from vitascope.api.services import Services
 from vitascope.config import available_cores
@@ -25,7 +25,7 @@ _NODE: dict[str, Any] = {"node_type": "Supervisor", "ip_address": _ADDRESS, "cpu
 class Version(BaseModel):
     """The server's version, with the other keys of Xinference's answer empty."""
 
-    model_config = like(
+    model_config = with_example(
         {"version": __version__, "full-revisionid": None, "dirty": None, "error": None, "date": None}
     )
 
@@ -39,7 +39,7 @@ class Version(BaseModel):
 class Node(BaseModel):
     """A machine: this one. GPUs are those that NVIDIA's driver shows."""
 
-    model_config = like(_NODE)
+    model_config = with_example(_NODE)
 
     node_type: str
     ip_address: str
@@ -50,19 +50,19 @@ class Node(BaseModel):
 class Nodes(RootModel[list[Node]]):
     """The machines: this one."""
 
-    model_config = like([_NODE])
+    model_config = with_example([_NODE])
 
 
 class Count(RootModel[int]):
     """A number."""
 
-    model_config = like(1)
+    model_config = with_example(1)
 
 
 class WorkerInfo(BaseModel):
     """Who works, and the models that are served, by uid."""
 
-    model_config = like({"work-ip": _ADDRESS, "models": {}})
+    model_config = with_example({"work-ip": _ADDRESS, "models": {}})
 
     address: str = Field(serialization_alias="work-ip")
     models: dict[str, dict[str, Any]]
@@ -71,13 +71,13 @@ class WorkerInfo(BaseModel):
 class WorkerInfos(RootModel[list[WorkerInfo]]):
     """Those who work: this server."""
 
-    model_config = like([{"work-ip": _ADDRESS, "models": {}}])
+    model_config = with_example([{"work-ip": _ADDRESS, "models": {}}])
 
 
 class SupervisorInfo(BaseModel):
     """Who leads."""
 
-    model_config = like({"supervisor_ip": _ADDRESS})
+    model_config = with_example({"supervisor_ip": _ADDRESS})
 
     supervisor_ip: str
 
@@ -85,7 +85,7 @@ class SupervisorInfo(BaseModel):
 class Address(RootModel[str]):
     """Host and port."""
 
-    model_config = like(_ADDRESS)
+    model_config = with_example(_ADDRESS)
 
 
 class XinferenceCluster:

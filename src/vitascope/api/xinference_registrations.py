@@ -9,7 +9,7 @@ from pydantic import BaseModel, RootModel
 
 from vitascope.api.builtin_names import BUILT_IN, HUB
 from vitascope.api.errors import refusals
-from vitascope.api.launch_answers import like
+from vitascope.api.launch_answers import with_example
 from vitascope.api.launch_body import registered_names
 from vitascope.api.models import ABILITIES, OWNER
 from vitascope.api.services import Services
@@ -32,7 +32,7 @@ _REGISTRATION: dict[str, Any] = {
 class Registration(BaseModel):
     """A model that can be launched by name; from `model_family` on null for one that the operator named."""
 
-    model_config = like(_REGISTRATION)
+    model_config = with_example(_REGISTRATION)
 
     model_name: str
     is_builtin: bool
@@ -46,13 +46,13 @@ class Registration(BaseModel):
 class Registrations(RootModel[list[Registration]]):
     """The models that can be launched by name: names alone, or all that is known."""
 
-    model_config = like([_REGISTRATION])
+    model_config = with_example([_REGISTRATION])
 
 
 class Engine(BaseModel):
     """What an engine reads of a model."""
 
-    model_config = like(_ENGINE)
+    model_config = with_example(_ENGINE)
 
     model_name: str
     model_format: str
@@ -62,7 +62,7 @@ class Engine(BaseModel):
 class Engines(RootModel[dict[str, list[Engine]]]):
     """The engines that run a model, by name: one."""
 
-    model_config = like({OWNER: [_ENGINE]})
+    model_config = with_example({OWNER: [_ENGINE]})
 
 
 class XinferenceRegistrations:

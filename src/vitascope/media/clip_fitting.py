@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from vitascope.card import MAX_FPS, MIN_FPS, ModelCard, Wish, makes_size
 from vitascope.errors import InvalidRequest
 from vitascope.media.foreign import SAME_RATE, Facts, Fit
-from vitascope.media.sizes import like
+from vitascope.media.sizes import size_like
 from vitascope.request import GenerationRequest
 
 
@@ -115,7 +115,7 @@ def _size(asked: _Asked, card: ModelCard, facts: Facts) -> tuple[int, int, str]:
         return width, height, mode
     if makes_size(card.rules, facts.width, facts.height):
         return facts.width, facts.height, mode
-    width, height = like((facts.width, facts.height), card)
+    width, height = size_like((facts.width, facts.height), card)
     if asked.continues:
         raise InvalidRequest(
             f"The clip is {own}, and {card.name} makes no clips of that size; set size, to {width}x{height} "

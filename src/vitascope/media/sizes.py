@@ -7,8 +7,11 @@ import math
 from vitascope.card import ModelCard
 
 
-def like(shape: tuple[int, int], card: ModelCard, max_area: int | None = None) -> tuple[int, int]:
-    """Choose a clip's width and height: those proportions on `max_area` pixels or the native area."""
+def size_like(shape: tuple[int, int], card: ModelCard, max_area: int | None = None) -> tuple[int, int]:
+    """Choose a clip's width and height that are like a picture's `shape`, its width and height.
+
+    Its proportions on `max_area` pixels or on the native area, each side a multiple of the model's.
+    """
     defaults, rules = card.defaults, card.rules
     if rules.sizes:
         return defaults.width, defaults.height
