@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from vitascope.api.choosing import choose_card
+from vitascope.card import Defaults, ModelCard, Rules
+from vitascope.errors import InvalidRequest, UnknownModel
 from vitascope.launch import InstanceState
+
+CARD = ModelCard(
+    name="tiny",
+    family="wan",
+    tasks=("t2v",),
+    defaults=Defaults(height=32, width=48, num_frames=9, fps=8.0, num_inference_steps=4, guidance_scale=5.0),
+    rules=Rules(size_multiple=16, frame_stride=4, max_pixels=4096, max_frames=33),
+    identity="0" * 64,
+)
+ANYTHING = st.none() | st.booleans() | st.integers() | st.text(max_size=20) | st.lists(st.text(), max_size=2)
 
 PROMPT = {"prompt": "a red circle"}
 CREATES = {
@@ -56,3 +71,19 @@ def test_a_remix_of_a_model_that_is_gone_says_so(client, house, submitted):
     house.scheduling.served = house.scheduling.served[1:]
     answer = client.post(f"/v1/videos/{submitted}/remix", json=PROMPT)
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "model_not_found")
+
+
+@settings(max_examples=300, deadline=None)
+@given(ANYTHING, st.lists(st.text(max_size=9), max_size=3))
+def test_any_model_is_found_or_refused(name, aliases):
+    chosen, param = CARD, "model"
+    try:
+        chosen = choose_card(name, [CARD], aliases)
+    except InvalidRequest as refusal:  # an unknown model is one too
+        param = refusal.param
+    assert (chosen, param) == (CARD, "model")
+
+
+def test_an_alias_of_a_model_that_is_not_served_is_unknown():
+    with pytest.raises(UnknownModel):
+        choose_card("sora-2", [CARD], ["sora-2=other"])

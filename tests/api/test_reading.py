@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from vitascope.api.fields import FIELDS, Use
 from vitascope.api.intake import Body, nest
-from vitascope.api.reading import choose_card, read_wish
+from vitascope.api.reading import read_wish
 from vitascope.card import Defaults, ModelCard, Rules, resolve
-from vitascope.errors import InvalidRequest, UnknownModel
+from vitascope.errors import InvalidRequest
 from vitascope.request import AttentionCache
 
 CARD = ModelCard(
@@ -73,22 +73,6 @@ def test_any_keys_nest_or_are_refused_and_no_value_is_lost(pairs):
         return [leaf for item in value for leaf in leaves(item)] if isinstance(value, list) else [value]
 
     assert sorted(leaves(tree)) == sorted(value for _, value in pairs)
-
-
-@FUZZ
-@given(VALUES, st.lists(st.text(max_size=9), max_size=3))
-def test_any_model_is_found_or_refused(name, aliases):
-    chosen, param = CARD, "model"
-    try:
-        chosen = choose_card(name, [CARD], aliases)
-    except InvalidRequest as refusal:  # an unknown model is one too
-        param = refusal.param
-    assert (chosen, param) == (CARD, "model")
-
-
-def test_an_alias_of_a_model_that_is_not_served_is_unknown():
-    with pytest.raises(UnknownModel):
-        choose_card("sora-2", [CARD], ["sora-2=other"])
 
 
 def test_every_documented_wish_is_a_field_of_the_wish_itself():

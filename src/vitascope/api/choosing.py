@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vitascope.api.reading import choose_card
 from vitascope.api.services import Services
+from vitascope.api.values import wrong_type
 from vitascope.card import ModelCard
 from vitascope.errors import ModelLoading, Unavailable, UnknownModel
 from vitascope.launch import Instance, InstanceState
@@ -25,7 +25,7 @@ def chosen_card(services: Services, name: Any, *, aliases: bool = True) -> Model
     try:
         return choose_card(name, _served(services), known)
     except UnknownModel:
-        targets = {name, *(target for short, _, target in map(_parted, known) if short == name)}
+        targets = {name, *(target for short, target in map(_parted, known) if short == name)}
         loading = next((each for each in _loading(services) if each.uid in targets), None)
         if loading is None:
             raise
@@ -33,6 +33,32 @@ def chosen_card(services: Services, name: Any, *, aliases: bool = True) -> Model
             f"{loading.uid} is still being loaded ({loading.progress:.0%}). Try again in a moment.",
             param="model",
         ) from None
+
+
+def choose_card(name: Any, cards: Sequence[ModelCard], aliases: Sequence[str]) -> ModelCard:
+    """Return the card a request is about: the named one, an alias's, or the default one.
+
+    An alias is `NAME` (for the default model) or `NAME=MODEL`.
+
+    Raises:
+        UnknownModel: no served model has that name.
+
+    """
+    if name is None:
+        return cards[0]
+    if not isinstance(name, str):
+        raise wrong_type("model", "a string", name)
+    by_name = {card.name: card for card in cards}
+    known = [_parted(alias) for alias in aliases]
+    for short, target in known:
+        if short == name and (target or cards[0].name) in by_name:
+            return by_name[target or cards[0].name]
+    if name not in by_name:
+        served = ", ".join([*by_name, *(short for short, _ in known)])
+        raise UnknownModel(
+            f"The model {name[:80]!r} is not served here; served are: {served}.", param="model"
+        )
+    return by_name[name]
 
 
 def _served(services: Services) -> Sequence[ModelCard]:
@@ -51,5 +77,7 @@ def _loading(services: Services) -> list[Instance]:
     return [each for each in services.launching.instances() if each.state is InstanceState.LOADING]
 
 
-def _parted(alias: str) -> tuple[str, str, str]:
-    return alias.partition("=")
+def _parted(alias: str) -> tuple[str, str]:
+    """Part `NAME=MODEL`; the model of a bare `NAME` is empty, which stands for the default one."""
+    name, _, model = alias.partition("=")
+    return name, model

@@ -26,6 +26,7 @@ from vitascope.api.values import (
     described,
 )
 from vitascope.card import MAX_OUTPUTS
+from vitascope.media.inputs import RESIZE_MODES
 
 
 class Use(Enum):
@@ -137,7 +138,7 @@ _READ = {
         LORAS, 'Adapter to add, {"name": ..., "scale": ...}, or a list of them; the model lists its own.'
     ),
     "resize_mode": _read(
-        choice("error", "crop", "pad"),
+        choice(*RESIZE_MODES),
         "What becomes of a picture or clip of another size: error (for OpenAI's own fields alone), "
         "crop (cover and cut; in any other) or pad.",
     ),

@@ -16,7 +16,6 @@ from vitascope.api.intake import parse_array, parse_object
 from vitascope.api.values import wrong_type
 from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
 
-RESIZE_MODES = ("error", "crop", "pad")
 SCHEMES = frozenset({"data", "http", "https", "file"})
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.ASCII | re.IGNORECASE)
 _SCHEME = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]{0,20}):")

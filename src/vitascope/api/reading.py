@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from vitascope.api.fields import FIELDS, VIDEO_FIELDS, Known, Use
 from vitascope.api.intake import Body
-from vitascope.api.pictures import CLIP, RESIZE_MODES, Source, one_source
+from vitascope.api.pictures import CLIP, Source, one_source
 from vitascope.api.values import INTEGER, wrong_type
 from vitascope.card import MAX_OUTPUTS, ModelCard, Wish
-from vitascope.errors import InvalidRequest, UnknownField, UnknownModel
+from vitascope.errors import InvalidRequest, UnknownField
 from vitascope.media.foreign import is_clip
+from vitascope.media.inputs import RESIZE_MODES
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")
 LAST_FRAME_FIELDS = ("last_frame_reference", "last_input_reference")
@@ -42,32 +42,6 @@ class Reading:
     resize_mode: str = "error"
     sized_by: str | None = None
     warnings: tuple[str, ...] = ()
-
-
-def choose_card(name: Any, cards: Sequence[ModelCard], aliases: Sequence[str]) -> ModelCard:
-    """Return the card a request is about: the named one, an alias's, or the default one.
-
-    An alias is `NAME` (for the default model) or `NAME=MODEL`.
-
-    Raises:
-        UnknownModel: no served model has that name.
-
-    """
-    if name is None:
-        return cards[0]
-    if not isinstance(name, str):
-        raise wrong_type("model", "a string", name)
-    by_name = {card.name: card for card in cards}
-    for alias in aliases:
-        short, _, target = alias.partition("=")
-        if short == name and (target or cards[0].name) in by_name:
-            return by_name[target or cards[0].name]
-    if name not in by_name:
-        served = ", ".join([*by_name, *(alias.partition("=")[0] for alias in aliases)])
-        raise UnknownModel(
-            f"The model {name[:80]!r} is not served here; served are: {served}.", param="model"
-        )
-    return by_name[name]
 
 
 def read_wish(body: Body, card: ModelCard) -> Reading:
