@@ -1,4 +1,4 @@
-"""The in-memory twin of the SQL store, for tests and for servers that may forget."""
+"""The in-memory twin of the SQL store, for tests."""
 
 from __future__ import annotations
 

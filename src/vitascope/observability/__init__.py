@@ -1,1 +1,1 @@
-"""Logs and metrics; nothing else is known here."""
+"""Logs; nothing else is known here."""
