@@ -9,7 +9,7 @@ import pytest
 
 from tiny_clips import FORMATS, at_times, encoded, moving, sound, turned
 from vitascope.errors import InvalidMedia
-from vitascope.media.foreign import Fit, Limits, Order, frames, obey, probe
+from vitascope.media.foreign import Fit, Limits, Order, frames, is_clip, obey, probe
 from vitascope.media.lossless import clip_key, read_lossless
 from vitascope.media.video import VideoWriter, read_video
 
@@ -118,6 +118,14 @@ def archive() -> bytes:
 def test_what_is_no_good_clip_is_refused_in_words_of_our_own(data, says):
     with pytest.raises(InvalidMedia, match=says):
         probe(data, LIMITS)
+
+
+@pytest.mark.parametrize("brand", [b"heic", b"mif1", b"avif"])
+def test_a_picture_in_an_mp4s_container_is_no_clip(brand):
+    picture = b"\0\0\0\x18ftyp" + brand + encoded(moving(num_frames=1))[12:]
+    assert not is_clip(picture)
+    with pytest.raises(InvalidMedia, match="formats that are read"):
+        probe(picture, LIMITS)
 
 
 def test_a_damaged_middle_is_refused_or_decoded_and_nothing_else():

@@ -7,7 +7,7 @@ from io import BytesIO
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from vitascope.errors import InvalidMedia, NotFound
 from vitascope.media.artifacts import FolderArtifacts
@@ -81,6 +81,23 @@ def test_a_picture_taken_sideways_is_turned_upright(kind):
     assert upright.shape == (60, 40, 3)
     assert upright[:25].min() > 200
     assert upright[35:].max() < 50
+
+
+@pytest.mark.parametrize("turn", range(10))
+def test_a_picture_is_turned_as_pillow_would_turn_it(turn):
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    data = encode(noise(6, 8), "PNG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(BytesIO(data)))
+    assert (np.asarray(decode(data, LIMIT)) == np.asarray(expected)).all()
+
+
+def test_nonsense_beside_the_orientation_is_not_looked_at():
+    date_as_a_fraction = struct.pack("<HHII", 0x0132, 5, 1, 38)
+    sideways = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    entries = struct.pack("<H", 2) + sideways + date_as_a_fraction + struct.pack("<I", 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entries + struct.pack("<II", 72, 1)
+    assert decode(encode(noise(), "JPEG", exif=exif), LIMIT).size == (40, 60)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "ICO", "PPM"])

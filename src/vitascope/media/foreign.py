@@ -40,6 +40,10 @@ _CONTAINERS = (
     (0, b"GIF87a", "gif"),
     (0, b"GIF89a", "gif"),
 )
+# Brands of HEIF: pictures of telephones and browsers, in the container of MP4 and with its codecs inside.
+_PICTURES = frozenset(
+    {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1", b"avif", b"avis"}
+)
 _CODECS = frozenset({"h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "gif"})
 _DECODERS = "h264,hevc,libdav1d,av1,vp8,vp9,libvpx,libvpx-vp9,mpeg4,gif"
 _TO_RGB = Interpolation.BICUBIC | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
@@ -169,6 +173,8 @@ def is_clip(data: bytes) -> bool:
 
 
 def _demuxer(data: bytes) -> str | None:
+    if data[4:8] == b"ftyp" and data[8:12] in _PICTURES:
+        return None
     kinds = (kind for offset, magic, kind in _CONTAINERS if data[offset : offset + len(magic)] == magic)
     return next(kinds, None)
 

@@ -15,7 +15,7 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -28,6 +28,16 @@ Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 RESIZE_MODES = ("error", "crop", "pad")
 MATTE = (255, 255, 255)  # what shows through transparent pixels: white, as in a browser
 PADDING = (0, 0, 0)
+
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # Every way in which Pillow is known to say that a file is broken.
 _BROKEN = (OSError, SyntaxError, ValueError, TypeError, LookupError, EOFError, struct.error, zlib.error)
@@ -84,7 +94,7 @@ def decode(data: bytes, max_pixels: int) -> Image.Image:
         picture = _open(data)
         _check(picture, max_pixels)
         picture.load()
-        return _flatten(ImageOps.exif_transpose(picture))
+        return _flatten(_upright(picture))
     except InvalidMedia:
         raise
     except Image.DecompressionBombError:  # the WebP reader has a limit of its own
@@ -152,6 +162,12 @@ def _check(picture: JpegImageFile | PngImageFile | WebPImageFile, max_pixels: in
         )
     if not isinstance(picture, JpegImageFile) and picture.is_animated:
         raise InvalidMedia("The picture is animated; send a still one.")
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turn a picture as its EXIF data says; what else they say is not looked at, and may be nonsense."""
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _flatten(picture: Image.Image) -> Image.Image:
