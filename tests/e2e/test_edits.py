@@ -39,10 +39,11 @@ def source(client):
 def frames(client, tmp_path: Path):
     """Wait for a video and decode it."""
 
-    def decode(video_id: str) -> np.ndarray:
+    def decode(video_id: str, output: int = 0) -> np.ndarray:
         video = client.videos.poll(video_id, poll_interval_ms=100)
         assert video.status == "completed", video.error
-        client.videos.download_content(video_id).write_to_file(tmp_path / "clip.mp4")
+        content = client.videos.download_content(video_id, extra_query={"index": output})
+        content.write_to_file(tmp_path / "clip.mp4")
         return read_video(tmp_path / "clip.mp4").frames.astype(int)
 
     return decode
@@ -68,6 +69,25 @@ def test_an_upload_is_edited_as_the_video_that_it_was_downloaded_from(client, so
     by_id = client.videos.edit(prompt=GREEN, **BY_ID, extra_body={"video": {"id": source}, **extra})
     assert by_upload.remixed_from_video_id is None
     assert (frames(by_upload.id) == frames(by_id.id)).all()
+
+
+def test_each_of_several_edits_is_the_one_that_its_seed_makes_alone(client, source, frames):
+    extra = {"video": {"id": source}, "num_inference_steps": 2}
+    alone = client.videos.edit(prompt=GREEN, **BY_ID, extra_body={**extra, "seed": 8})
+    both = client.videos.edit(prompt=GREEN, **BY_ID, extra_body={**extra, "seed": 7, "n": 2})
+    assert both.model_extra["seeds"] == [7, 8]
+    assert (frames(both.id, 1) == frames(alone.id)).all()
+    assert (frames(both.id) != frames(both.id, 1)).any()
+
+
+def test_each_of_several_extensions_goes_on_from_the_same_clip(client, source, frames):
+    extra = {"video": {"id": source}, "num_inference_steps": 2, "seed": 3, "n": 2}
+    both = client.videos.extend(prompt=PROMPT, seconds="1", **BY_ID, extra_body=extra)
+    first, second = frames(both.id), frames(both.id, 1)
+    assert first.shape == second.shape == (13, *first.shape[1:])
+    for longer in (first, second):
+        assert np.abs(longer[:5] - frames(source)).mean() < 4  # encoded once more
+    assert (first[5:] != second[5:]).any()
 
 
 def test_an_extension_is_the_clip_and_what_follows(client, source, frames):
