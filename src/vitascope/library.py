@@ -24,14 +24,15 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
 from vitascope.errors import GenerationFailed, InvalidMedia, InvalidRequest, UnknownField
+from vitascope.media.arrays import Picture, Pixels, Samples
 from vitascope.media.clips import joined
 from vitascope.media.inputs import decode, picture_key
 from vitascope.media.local_clips import LocalClip, VideoInput, continuation_of, open_clip, with_clip
 from vitascope.media.lossless import clip_key
 from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
-from vitascope.media.video import AudioFormat, Samples, VideoWriter
-from vitascope.models.family import Chunk, Media, Picture, Pixels
+from vitascope.media.video import AudioFormat, VideoWriter
+from vitascope.models.family import Chunk, Media
 from vitascope.models.reading import OnLoad
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams

@@ -1,14 +1,10 @@
 from __future__ import annotations
 
-import json
-import subprocess
-
 import numpy as np
 import pytest
 
 from tiny_clips import encoded, moving
 from vitascope.errors import InvalidMedia, NotFound
-from vitascope.media import foreign
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.clips import DECODER, Clips, joined, load_clip
 from vitascope.media.foreign import Fit, Limits
@@ -60,17 +56,6 @@ def test_a_decoder_that_ends_badly_is_a_refusal(clips, monkeypatch, end):
     monkeypatch.setattr("vitascope.media.clips.DECODER", command)
     with pytest.raises(InvalidMedia, match="takes too much"):
         Clips(clips.artifacts, clips.limits).measure(encoded())
-
-
-def test_the_decoder_gives_up_memory_files_and_time():
-    told = (
-        "from vitascope.media import foreign; import resource as r, json\n"
-        "foreign.confine(lambda: 7)\n"
-        "kinds = r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_CORE, r.RLIMIT_NOFILE\n"
-        "print(json.dumps([r.getrlimit(kind)[0] for kind in kinds]))"
-    )
-    done = subprocess.run([DECODER[0], "-P", "-c", told], stdout=subprocess.PIPE, check=True, timeout=60)
-    assert json.loads(done.stdout) == [7 + foreign.MEMORY_BYTES, foreign.CPU_S, 0, foreign.FILES]
 
 
 def test_the_joint_of_two_clips_is_there_once():

@@ -9,8 +9,7 @@ import pytest
 
 from tiny_clips import FORMATS, at_times, encoded, moving, sound, turned
 from vitascope.errors import InvalidMedia
-from vitascope.media.foreign import Fit, Limits, Order, frames, is_clip, obey, probe
-from vitascope.media.lossless import clip_key, read_lossless
+from vitascope.media.foreign import Fit, Limits, frames, is_clip, probe
 from vitascope.media.video import VideoWriter, read_video
 
 LIMITS = Limits(max_pixels=100 * 100, max_frames=50)
@@ -147,14 +146,3 @@ def test_a_damaged_middle_is_refused_or_decoded_and_nothing_else():
 def test_a_clip_with_fewer_frames_than_asked_for_is_refused():
     with pytest.raises(InvalidMedia, match="breaks off after 9 of 10 frames"):
         decoded(encoded(), Fit(width=48, height=32, num_frames=10))
-
-
-def test_an_order_is_answered_with_facts_a_name_or_a_refusal(tmp_path):
-    clip, into = encoded(), tmp_path / "kept"
-    assert obey(Order(limits=LIMITS), clip).facts == probe(clip, LIMITS)
-    sha256 = obey(Order(limits=LIMITS, fit=WHOLE, into=str(into)), clip).sha256
-    with into.open("rb") as file:
-        kept = np.concatenate(list(read_lossless(file)))
-    assert clip_key(kept) == f"{sha256}.lossless"
-    assert (kept == decoded(clip)).all()
-    assert "formats" in str(obey(Order(limits=LIMITS), b"x").refused)

@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from vitascope.card import Defaults, ModelCard, Rules
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams, Trajectory
 

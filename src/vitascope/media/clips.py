@@ -1,6 +1,6 @@
 """Clips as input: measured and brought to what a request needs, and kept under the hash of their frames.
 
-What comes from outside is decoded by `foreign.py` in a process of its own; what was kept is our own file.
+What comes from outside is decoded by `decoder.py` in a process of its own; what was kept is our own file.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ import numpy as np
 
 from vitascope.config import child_environment
 from vitascope.errors import InvalidMedia
+from vitascope.media.arrays import Pixels
 from vitascope.media.artifacts import Artifacts
-from vitascope.media.foreign import Answer, Facts, Fit, Limits, Order
+from vitascope.media.decoder import Answer, Order
+from vitascope.media.foreign import Facts, Fit, Limits
 from vitascope.media.inputs import keep_picture
-from vitascope.media.lossless import SUFFIX, Pixels, read_lossless
+from vitascope.media.lossless import SUFFIX, read_lossless
 
-DECODER = (sys.executable, "-P", "-m", "vitascope.media.foreign")
+DECODER = (sys.executable, "-P", "-m", "vitascope.media.decoder")
 TIMEOUT_S = 180.0
 AT_ONCE = 2  # clips being decoded; more would take the processor from everything else
 

@@ -1,37 +1,26 @@
-"""Clips from outside, decoded in a process of their own that has little memory, little time and no files.
+"""Clips from outside: measured, decoded, and brought to the size, rate and length that are wanted.
 
-The bytes come on stdin, what to do with them as the one argument, and the answer is one line of JSON: facts
-of the clip, or the name of what was written to a file of ours. Only known containers and codecs are opened,
-from memory; whatever a decoder does wrong ends this process and nothing else. `clips.py` starts it.
+Only known containers and codecs are opened, from memory. A server does this in a process that can do no harm:
+see `decoder.py`.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 import av
-import msgspec
 import numpy as np
 from av.video.reformatter import Colorspace, Interpolation
 from PIL import Image
 
 from vitascope.errors import InvalidMedia
+from vitascope.media.arrays import Picture
 from vitascope.media.inputs import fit as fit_picture
-from vitascope.media.lossless import LosslessWriter
-
-Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
-
-MEMORY_BYTES = 3 * 2**30  # beyond what the libraries map when they are loaded
-CPU_S = 120
-FILES = 32
 
 # Containers by their first bytes, as (offset, bytes): the demuxer that reads them.
 _CONTAINERS = (
@@ -88,24 +77,6 @@ class Fit:
     num_frames: int
     fps: float | None = None
     resize_mode: str = "error"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What to do: tell the facts, or write the frames that `fit` asks for `into` a file."""
-
-    limits: Limits
-    fit: Fit | None = None
-    into: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """One of: what the clip is, the hash of what was written, or why not."""
-
-    facts: Facts | None = None
-    sha256: str | None = None
-    refused: str | None = None
 
 
 def probe(data: bytes, limits: Limits) -> Facts:
@@ -264,52 +235,3 @@ def _damaged() -> InvalidMedia:
 
 def _too_long(max_frames: int) -> InvalidMedia:
     return InvalidMedia(f"The clip has more than {max_frames} frames; that many are read at most.")
-
-
-def obey(order: Order, data: bytes) -> Answer:
-    """Carry out an order."""
-    try:
-        if order.fit is None or order.into is None:
-            return Answer(facts=probe(data, order.limits))
-        with LosslessWriter(Path(order.into), width=order.fit.width, height=order.fit.height) as writer:
-            writer.write(frames(data, order.limits, order.fit))
-        return Answer(sha256=writer.sha256)
-    except InvalidMedia as error:
-        return Answer(refused=error.message)
-
-
-def confine(mapped_bytes: Callable[[], int]) -> None:
-    """Take from this process what decoding does not need."""
-    limits = {
-        resource.RLIMIT_AS: mapped_bytes() + MEMORY_BYTES,
-        resource.RLIMIT_CPU: CPU_S,
-        resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_NOFILE: FILES,
-    }
-    for limit, value in limits.items():
-        _, hard = resource.getrlimit(limit)
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(limit, (allowed, allowed))
-
-
-def _mapped_bytes() -> int:
-    """Return how much address space is in use; it counts towards the limit."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-    except OSError:  # not Linux
-        return 0
-    return pages * resource.getpagesize()
-
-
-def main() -> int:
-    """Read an order and a clip, print the answer."""
-    order = msgspec.json.decode(sys.argv[1], type=Order)
-    data = sys.stdin.buffer.read()
-    if sys.platform == "linux":  # elsewhere the limit of address space is not kept
-        confine(_mapped_bytes)
-    sys.stdout.buffer.write(msgspec.json.encode(obey(order, data)))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

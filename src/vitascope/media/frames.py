@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
+from vitascope.media.arrays import Pixels
 
 
 def write_frames(path: Path, frames: Pixels, fps: float) -> None:

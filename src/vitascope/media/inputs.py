@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
@@ -21,9 +20,8 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from vitascope.errors import InvalidMedia
+from vitascope.media.arrays import Picture
 from vitascope.media.artifacts import Artifacts, content_key
-
-Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
 
 RESIZE_MODES = ("error", "crop", "pad")
 MATTE = (255, 255, 255)  # what shows through transparent pixels: white, as in a browser

@@ -14,9 +14,10 @@ import numpy as np
 
 from vitascope.card import ModelCard, Wish
 from vitascope.errors import InvalidMedia
+from vitascope.media.arrays import Pixels
 from vitascope.media.clip_fitting import Settled, settle
 from vitascope.media.foreign import Facts, Fit, Limits, fitted, frames, probe
-from vitascope.media.lossless import Pixels, clip_key
+from vitascope.media.lossless import clip_key
 from vitascope.request import Continuation
 
 LIMITS = Limits(max_pixels=100_000_000, max_frames=100_000)

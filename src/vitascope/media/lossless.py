@@ -11,12 +11,12 @@ from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import BinaryIO, Self
 
 import av
 import numpy as np
 
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
+from vitascope.media.arrays import Pixels
 
 SUFFIX = "lossless"
 CHUNK_FRAMES = 16

@@ -5,13 +5,11 @@ from __future__ import annotations
 import math
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
-Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
+from vitascope.media.arrays import Picture, Pixels
 
 _GAP = 2
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import wave
 from io import BytesIO
-from typing import Any
 
-import numpy as np
-
-Samples = np.ndarray[Any, np.dtype[np.float32]]  # (channels, samples) in -1..1
+from vitascope.media.arrays import Samples
 
 _LOUDEST = 2**15 - 1
 

@@ -10,7 +10,8 @@ from io import BytesIO
 import numpy as np
 from PIL import Image
 
-from vitascope.media.previews import Picture, Pixels, contact_sheet, to_webp
+from vitascope.media.arrays import Picture, Pixels
+from vitascope.media.previews import contact_sheet, to_webp
 
 THUMBNAIL_SIDE = 512  # pixels of the longer side, at most
 TILE_SIDE = 256

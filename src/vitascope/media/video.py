@@ -21,9 +21,7 @@ import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation
 
 from vitascope.errors import InvalidMedia, InvalidRequest
-
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
-Samples = np.ndarray[Any, np.dtype[np.float32]]  # (channels, samples) in -1..1
+from vitascope.media.arrays import Pixels, Samples
 
 FRAMES_SHA256 = "frames_sha256"  # the metadata's name for the hash of all RGB bytes, in order
 MAX_SIDE = 16_384  # what H.264 levels and players stop at

@@ -10,17 +10,14 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from vitascope.card import ModelCard
+from vitascope.media.arrays import Picture, Pixels, Samples
 from vitascope.models.adapters import Adapters
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams, Trajectory
-
-Picture = np.ndarray[Any, np.dtype[np.uint8]]  # (height, width, 3), RGB
-Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # (frames, height, width, 3), RGB
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ class Chunk:
     """Some decoded frames, in order; a model that makes sound gives all of it with the last chunk."""
 
     frames: Pixels
-    audio: np.ndarray[Any, np.dtype[np.float32]] | None = None  # (channels, samples) in -1..1
+    audio: Samples | None = None
     sample_rate: int | None = None
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vitascope.models.family import Picture, Pixels
+from vitascope.media.arrays import Picture, Pixels
 
 _RIDGE = 1e-3
 

@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from vitascope.card import ModelCard
+from vitascope.media.arrays import Pixels, Samples
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.clips import clip_chunks, joined
 from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.stills import Stills
-from vitascope.media.video import AudioFormat, Samples, VideoWriter
-from vitascope.models.family import Chunk, Pixels
+from vitascope.media.video import AudioFormat, VideoWriter
+from vitascope.models.family import Chunk
 from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
 

@@ -14,13 +14,14 @@ from diffusers.video_processor import VideoProcessor
 from PIL import Image
 from torch import Generator, Tensor
 
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.cogvideox.card import DYNAMIC, card_of
 from vitascope.models.cogvideox.parts import CogVideoXParts, load_parts
 from vitascope.models.cogvideox.positions import Rotary, rotary_positions
 from vitascope.models.cogvideox.vae import Posterior
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.pixels import Sketch, to_pixels
 from vitascope.request import GenerationRequest
 from vitascope.sampling.cogvideox import make_solver

@@ -12,9 +12,10 @@ from diffusers import HunyuanVideoPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.hunyuan_video.card import card_of
 from vitascope.models.hunyuan_video.image import Condition, first_frame_condition
 from vitascope.models.hunyuan_video.parts import HunyuanVideoParts, load_parts

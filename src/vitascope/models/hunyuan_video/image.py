@@ -10,7 +10,7 @@ from diffusers.video_processor import VideoProcessor
 from PIL import Image
 from torch import Tensor
 
-from vitascope.models.family import Picture
+from vitascope.media.arrays import Picture
 from vitascope.models.hunyuan_video.vae import HunyuanVideoVae
 
 Way = Literal["latent_concat", "token_replace"]

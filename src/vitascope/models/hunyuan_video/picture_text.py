@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vitascope.errors import InvalidRequest
-from vitascope.models.family import Picture
+from vitascope.media.arrays import Picture
 from vitascope.models.hunyuan_video.text import PICTURE_TEMPLATE, ClipText, Text, tokenize, trimmed
 from vitascope.models.prompts import PromptCache
 

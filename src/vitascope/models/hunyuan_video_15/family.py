@@ -10,9 +10,10 @@ import torch
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.hunyuan_video_15.card import card_of
 from vitascope.models.hunyuan_video_15.image import Condition, beside, first_frame_condition
 from vitascope.models.hunyuan_video_15.parts import HunyuanVideo15Parts, load_parts

@@ -10,7 +10,7 @@ from diffusers.pipelines.hunyuan_video1_5.image_processor import HunyuanVideo15I
 from PIL import Image
 from torch import Tensor
 
-from vitascope.models.family import Picture
+from vitascope.media.arrays import Picture
 from vitascope.models.hunyuan_video_15.vae import HunyuanVideo15Vae
 
 

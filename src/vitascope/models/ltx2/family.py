@@ -11,9 +11,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
 from vitascope.errors import InvalidRequest
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.ltx2.card import card_of, native_guidance
 from vitascope.models.ltx2.conditioning import Conditioning, flow_of, turn_of
 from vitascope.models.ltx2.denoiser import Denoiser, Turn

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional
 
-from vitascope.models.family import Picture
+from vitascope.media.arrays import Picture
 from vitascope.models.ltx2.latents import Grid, pack
 from vitascope.models.ltx2.vae import VideoVae
 

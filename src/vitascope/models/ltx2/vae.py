@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
+
+from vitascope.media.arrays import Samples
 
 
 class VideoVae:
@@ -66,9 +67,9 @@ class SoundDecoder:
         """Return (1, L, C * M) tokens in the VAE's own scale."""
         return tokens * self._std + self._mean
 
-    def decode(self, latents: Tensor) -> np.ndarray[Any, np.dtype[np.float32]]:
+    def decode(self, latents: Tensor) -> Samples:
         """Decode (1, C, L, M) latents in the VAE's own scale to a waveform, (channels, samples) in -1..1."""
         spectrogram = self._vae.decode(latents.to(self._vae.dtype), return_dict=False)[0]
         wave = self._vocoder(spectrogram)[0].float().clamp(-1.0, 1.0)
-        samples: np.ndarray[Any, np.dtype[np.float32]] = wave.cpu().numpy()
+        samples: Samples = wave.cpu().numpy()
         return samples

@@ -10,7 +10,8 @@ from diffusers.video_processor import VideoProcessor
 from PIL import Image
 from torch import Tensor
 
-from vitascope.models.family import Media, Picture, Pixels
+from vitascope.media.arrays import Picture, Pixels
+from vitascope.models.family import Media
 from vitascope.models.wan.vae import WanVae
 from vitascope.request import GenerationRequest
 
