@@ -164,7 +164,7 @@ def _check(picture: JpegImageFile | PngImageFile | WebPImageFile, max_pixels: in
 
 def _upright(picture: Image.Image) -> Image.Image:
     """Turn a picture as its EXIF data says; what else they say is not looked at, and may be nonsense."""
-    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation))
+    turn = _TURNS.get(picture.getexif().get(ExifTags.Base.Orientation, 1))
     return picture if turn is None else picture.transpose(turn)
 
 
