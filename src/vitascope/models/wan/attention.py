@@ -24,15 +24,15 @@ V = TypeVar("V")
 _TEXT_TOKENS_AFTER_IMAGE = 512
 
 
-class Desk:
-    """Where what a forward pass may take from earlier ones lies; outside of `reading` nothing is kept."""
+class PassMemory:
+    """What a forward pass may take from earlier ones; outside of `using` nothing is kept."""
 
     def __init__(self) -> None:
         self._kept: dict[Any, Any] | None = None
         self._attended: Branch | None = None
 
     @contextmanager
-    def reading(self, kept: dict[Any, Any] | None, attended: Branch | None = None) -> Iterator[None]:
+    def using(self, kept: dict[Any, Any] | None, attended: Branch | None = None) -> Iterator[None]:
         """Use what is `kept` of the text and of self-attention in the passes inside; None keeps nothing."""
         self._kept, self._attended = kept, attended
         try:
@@ -57,22 +57,22 @@ class Desk:
 class KeptTextProjection(nn.Module):
     """A transformer's text embedder, run once for a text. Names of weights stay those of the original."""
 
-    def __init__(self, original: Any, desk: Desk) -> None:
+    def __init__(self, original: Any, memory: PassMemory) -> None:
         super().__init__()
         self.linear_1, self.act_1, self.linear_2 = original.linear_1, original.act_1, original.linear_2
-        self._desk = desk
+        self._memory = memory
 
     def forward(self, caption: Tensor) -> Tensor:
         """Embed (B, L, text_dim) as (B, L, dim)."""
-        embedded: Tensor = self._desk.get(self, lambda: self.linear_2(self.act_1(self.linear_1(caption))))
+        embedded: Tensor = self._memory.get(self, lambda: self.linear_2(self.act_1(self.linear_1(caption))))
         return embedded
 
 
 class KeptCrossAttention:
     """Attention processor of one cross-attention layer."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, memory: PassMemory) -> None:
+        self._memory = memory
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ class KeptCrossAttention:
         """Attend from (B, N, dim) to the text, and to image tokens where the layer has keys for them."""
         assert attention_mask is None  # Wan attends to the padding
         assert rotary_emb is None  # positions are the video's alone
-        text, image = self._desk.get(self, lambda: _keys_and_values(attn, encoder_hidden_states))
+        text, image = self._memory.get(self, lambda: _keys_and_values(attn, encoder_hidden_states))
         query = attn.norm_q(attn.to_q(hidden_states)).unflatten(2, (attn.heads, -1))  # (B, N, H, D)
         attended = _attend(query, text)
         if image is not None:
@@ -95,11 +95,11 @@ class KeptCrossAttention:
 
 
 class KeptSelfAttention(WanAttnProcessor):  # type: ignore[misc]  # diffusers is untyped
-    """Attention processor of one self-attention layer: diffusers' own, skipped where the desk says so."""
+    """Attention processor of one self-attention layer: diffusers' own, skipped where its output is known."""
 
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, memory: PassMemory) -> None:
         super().__init__()
-        self._desk = desk
+        self._memory = memory
 
     def __call__(
         self,
@@ -111,7 +111,7 @@ class KeptSelfAttention(WanAttnProcessor):  # type: ignore[misc]  # diffusers is
     ) -> Tensor:
         """Attend from (B, N, dim) to itself."""
         attend = super().__call__
-        return self._desk.attended(
+        return self._memory.attended(
             self, lambda: attend(attn, hidden_states, encoder_hidden_states, attention_mask, rotary_emb)
         )
 
@@ -136,12 +136,12 @@ def _attend(query: Tensor, kv: KeyValue) -> Tensor:
     return attended.flatten(2, 3).type_as(query)  # type: ignore[no-any-return]
 
 
-def keep_text(transformer: Any) -> Desk:
-    """Make one transformer instance keep what its desk says; return the desk."""
-    desk = Desk()
+def with_memory(transformer: Any) -> PassMemory:
+    """Let one transformer instance take from a memory what earlier passes computed; return that memory."""
+    memory = PassMemory()
     embedder = transformer.condition_embedder
-    embedder.text_embedder = KeptTextProjection(embedder.text_embedder, desk)
+    embedder.text_embedder = KeptTextProjection(embedder.text_embedder, memory)
     for block in transformer.blocks:
-        block.attn1.set_processor(KeptSelfAttention(desk))
-        block.attn2.set_processor(KeptCrossAttention(desk))
-    return desk
+        block.attn1.set_processor(KeptSelfAttention(memory))
+        block.attn2.set_processor(KeptCrossAttention(memory))
+    return memory

@@ -12,9 +12,10 @@ from diffusers import WanPipeline
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Generator, Tensor
 
+from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
-from vitascope.models.family import Chunk, Media, Picture, Sample
+from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.pixels import Sketch, to_pixels
 from vitascope.models.wan.card import TEXT_TOKENS, card_of
 from vitascope.models.wan.image import Condition, concatenated_condition, encoded_clip, imposed_condition
@@ -252,7 +253,7 @@ def _forward(
 ) -> Tensor:
     """One pass: (B, C, T, H, W) in, the same of `out_channels` out. A lone sample's text is kept."""
     kept = texts[0].kept if len(texts) == 1 else None
-    with expert.desk.reading(kept, attended):
+    with expert.memory.using(kept, attended):
         prediction: Tensor = expert.network(
             hidden_states=hidden,
             timestep=timestep,

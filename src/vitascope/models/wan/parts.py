@@ -18,7 +18,7 @@ from transformers import (
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.convolutions import use_fast_convolutions
-from vitascope.models.wan.attention import Desk, keep_text
+from vitascope.models.wan.attention import PassMemory, with_memory
 from vitascope.models.wan.image import ImageEncoder
 from vitascope.models.wan.text import TextEncoder
 from vitascope.models.wan.vae import WanVae
@@ -30,8 +30,7 @@ _TOKENIZERS = {
     "TokenizersBackend": PreTrainedTokenizerFast,
     "PreTrainedTokenizerFast": PreTrainedTokenizerFast,
 }
-# The Pillow one on every machine: torchvision's resizes a little differently, and may or may not be
-# installed.
+# Pillow's on every machine: torchvision's resizes a little differently, and may or may not be installed.
 _IMAGE_PROCESSORS = {
     "CLIPImageProcessor": CLIPImageProcessorPil,
     "CLIPImageProcessorPil": CLIPImageProcessorPil,
@@ -44,10 +43,10 @@ PICTURE_SIBLING = "transformer_i2v"
 
 @dataclass(frozen=True, slots=True)
 class Expert:
-    """One transformer and the desk where the text of its next pass lies."""
+    """One transformer, and what its passes take from earlier ones."""
 
     network: Any
-    desk: Desk
+    memory: PassMemory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +88,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> WanParts:
     def transformer(part: str) -> Expert:
         kind = checkpoint.accepted(part, _TRANSFORMERS) if part in checkpoint.index else WanTransformer3DModel
         network = checkpoint.network(part, kind, device, dtype)
-        return Expert(network, keep_text(network))
+        return Expert(network, with_memory(network))
 
     vae_kind = checkpoint.accepted("vae", {"AutoencoderKLWan": AutoencoderKLWan})
     vae = checkpoint.network("vae", vae_kind, device, placement.vae_dtype)
