@@ -73,9 +73,7 @@ async def file_response(
     if wanted is not None:
         headers["content-range"] = f"bytes {span.start}-{span.stop - 1}/{file.size_bytes}"
     status = 200 if wanted is None else 206
-    await asyncio.to_thread(
-        artifacts.size, file.key
-    )  # a missing file must be known before the status is sent
+    await asyncio.to_thread(artifacts.size, file.key)  # raises before the status is sent
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=file.media_type)
     return StreamingResponse(read_chunks(artifacts, file.key, span), status, headers, file.media_type)
@@ -83,7 +81,7 @@ async def file_response(
 
 async def whole_file(artifacts: Artifacts, file: StoredFile, headers: Mapping[str, str]) -> Response:
     """Answer with all of a stored file and these headers. Raises `NotFound` if it is gone."""
-    await asyncio.to_thread(artifacts.size, file.key)  # before the status is sent
+    await asyncio.to_thread(artifacts.size, file.key)  # raises before the status is sent
     everything = read_chunks(artifacts, file.key, range(file.size_bytes))
     length = {"content-length": str(file.size_bytes)}
     return StreamingResponse(everything, 200, {**headers, **length}, file.media_type)

@@ -20,7 +20,8 @@ from vitascope.engine.batch import next_group
 from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed
 from vitascope.engine.generation import Generation, Sink, Snapshot, Stage
 from vitascope.errors import GenerationFailed, OutOfMemory, VitascopeError
-from vitascope.models.family import Family, Media, Picture
+from vitascope.media.arrays import Picture
+from vitascope.models.family import Family, Media
 from vitascope.request import GenerationRequest
 
 
@@ -144,9 +145,8 @@ class Engine:
         else:
             group[0].decode(self._family)
         if self._family.device.type == "cuda":
-            torch.cuda.synchronize(
-                self._family.device
-            )  # progress is told when it is true, not when it is queued
+            # Progress is told when it is true, not when it is queued.
+            torch.cuda.synchronize(self._family.device)
         share = (time.perf_counter() - began) / len(group)
         for generation in group:
             generation.stage_s[stage.value] = generation.stage_s.get(stage.value, 0.0) + share

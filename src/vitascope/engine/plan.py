@@ -1,4 +1,4 @@
-"""Estimates of what a model needs, from its files' headers and configurations alone: nothing is loaded."""
+"""What a model will need, estimated from its files' headers and configurations alone: nothing is loaded."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import torch
 from vitascope.card import ModelCard
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint
+from vitascope.sampling.guidance import guides
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 _VAE_BYTES = 4  # decoders run in float32
-_WIDTHS_ALIVE = (
-    12  # tensors of (tokens, width) alive at once in a block: residual, q, k, v, four of the MLP...
-)
+# Tensors of (tokens, width) that are alive at once in a block: residual, q, k, v, four of the MLP...
+_WIDTHS_ALIVE = 12
 _PROBE_SIDE, _PROBE_S = 1024, 0.2
 
 
@@ -57,7 +57,7 @@ def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Est
     )
     width, depth = heads * head, layers + config.get("num_single_layers", 0)
     tokens = _tokens(card, config)
-    passes = 2 if native.guidance_scale > 1 else 1
+    passes = 2 if guides(native.guidance_scale) else 1
     linear = 2.0 * _num_weights(checkpoint, "transformer") * tokens
     attention = 4.0 * tokens**2 * width * depth
     return Estimate(

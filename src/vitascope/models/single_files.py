@@ -22,10 +22,7 @@ from vitascope.models.networks import Read, Source, check_fit, default_dtype, dt
 from vitascope.models.weight_files import Stored, WeightFile, read_layout
 
 SUFFIXES = (".gguf", ".safetensors")
-_PREFIXES = (
-    "model.diffusion_model.",
-    "diffusion_model.",
-)  # ComfyUI's: a whole model, and a transformer alone
+_PREFIXES = ("model.diffusion_model.", "diffusion_model.")  # ComfyUI's: of a whole model, of a transformer
 _Tensors = dict[str, Tensor]
 
 

@@ -61,9 +61,8 @@ class FlowSolver:
 
     def step(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:
         """Return the latents after step `index`; steps are taken in order, each once."""
-        stepped: Tensor = self._scheduler.step(prediction, self.timesteps[index], latents, return_dict=False)[
-            0
-        ]
+        timestep = self.timesteps[index]
+        stepped: Tensor = self._scheduler.step(prediction, timestep, latents, return_dict=False)[0]
         return stepped
 
     def estimate(self, prediction: Tensor, index: int, latents: Tensor) -> Tensor:

@@ -33,8 +33,7 @@ _TOKENIZERS = {
     "TokenizersBackend": PreTrainedTokenizerFast,
     "PreTrainedTokenizerFast": PreTrainedTokenizerFast,
 }
-# The Pillow one on every machine: torchvision's resizes a little differently, and may or may not be
-# installed.
+# Pillow's on every machine: torchvision's resizes a little differently, and may or may not be installed.
 _IMAGE_PROCESSORS = {
     "SiglipImageProcessor": SiglipImageProcessorPil,
     "SiglipImageProcessorFast": SiglipImageProcessorPil,
