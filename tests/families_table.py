@@ -7,9 +7,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import CASES, tiny
 from vitascope.card import ModelCard
 from vitascope.models.registry import RECOGNISED

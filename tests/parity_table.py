@@ -15,9 +15,7 @@ from typing import Any
 
 import numpy as np
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import CASES, Tiny, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed

@@ -7,9 +7,7 @@ import re
 
 import pytest
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import Tiny, tiny
 
 KINDS = ["wan21_flf2v", "wan22_t2v", "hunyuan_i2v_concat", "hunyuan15_t2v", "cogvideox_15", "ltx23_t2v"]

@@ -17,9 +17,7 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import CASES, Tiny, tiny
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Failed

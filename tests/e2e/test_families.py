@@ -17,9 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from served_here import Here, served_here
 from tiny_models import CASES, Tiny, tiny
 from vitascope.cli.app import run

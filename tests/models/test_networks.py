@@ -16,9 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import UMT5EncoderModel
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import tiny
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint

@@ -13,9 +13,7 @@ import torch
 from diffusers import CogVideoXTransformer3DModel, GGUFQuantizationConfig, WanTransformer3DModel
 from safetensors.torch import load_file, save_file
 
-import tiny_cogvideox  # noqa: F401  (adds its cases)
-import tiny_hunyuan  # noqa: F401  (adds its cases)
-import tiny_ltx2  # noqa: F401  (adds its cases)
+import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import tiny
 from vitascope.config import parse_adapter
 from vitascope.engine.engine import Engine
