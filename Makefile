@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test fuzz soak families sdk-matrix check format lint types imports spelling parity docs clean \
+.PHONY: help demo test fuzz soak postgresql families sdk-matrix check format lint types imports spelling parity docs clean \
 	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model gallery
 
 help: ## list the targets
@@ -29,6 +29,11 @@ sdk-matrix: $(STAMP) ## drive the SDKs of docs/clients.md, fetched from their re
 fuzz: $(STAMP) ## hostile and random requests by the thousand, to a quick server and to a real one
 	$(BIN)/python -m pytest tests/api/test_conformance.py tests/api/test_hostile.py --fuzz-examples 100 --timeout 3600
 	$(BIN)/python -m pytest -m slow tests/e2e/test_conformance.py --timeout 3600
+
+postgresql: $(STAMP) ## the store in PostgreSQL, and a job that survives it (needs PostgreSQL's programs)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[postgresql]'
+	$(BIN)/python -m pytest tests/contract/test_store.py tests/contract/test_launches.py tests/jobs/test_sql.py
+	$(BIN)/python -m pytest -m slow tests/e2e/test_postgresql.py
 
 soak: $(STAMP) ## two hundred mixed requests of all dialects at once against one server
 	$(BIN)/python -m pytest -m slow tests/e2e/test_mixed_dialects.py --timeout 3600

@@ -15,3 +15,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--fuzz-examples", type=int, default=3, help="examples of each kind that a fuzzing test sends"
     )
+
+
+@pytest.fixture(scope="session")
+def postgresql():
+    """A PostgreSQL server of this run's own, where its programs are installed."""
+    from postgresql_here import cluster, why_not
+
+    if why_not() is not None:
+        pytest.skip(f"{why_not()}; see docs/how-to/testing.md")
+    with cluster() as here:
+        yield here

@@ -280,3 +280,26 @@ def test_changed_settings_are_checked_like_any():
     assert settings.asked_dtype is None
     with pytest.raises(ConfigurationError, match="Setting dtype"):
         changed(settings, dtype="int8")
+
+
+DATABASE = "postgresql://vito:p%40ss@db.example:5432/clips?sslmode=require"
+
+
+def test_jobs_are_kept_in_the_data_folder_or_where_the_operator_says():
+    assert load({"data_dir": "/d"}).store_url == "sqlite:////d/jobs.sqlite3"
+    assert load({"database_url": DATABASE}).store_url == DATABASE
+    assert load({"database_url": DATABASE.replace("postgresql:", "postgres:")}).store_url == DATABASE
+
+
+@pytest.mark.parametrize("url", ["mysql://vito:p%40ss@h/d", "vito:p%40ss@h/d", "postgresql:/p%40ss"])
+def test_another_kind_of_database_is_refused_without_repeating_its_password(url):
+    with pytest.raises(ConfigurationError, match=r"Setting database_url: .*postgresql://USER") as refused:
+        load({"database_url": url})
+    assert "p%40ss" not in str(refused.value)
+
+
+def test_secrets_are_shown_by_no_setting_and_named_for_the_logs():
+    settings = load({"database_url": DATABASE, "api_key": "k3y"})
+    assert not [secret for secret in ("p%40ss", "k3y") if secret in repr(settings)]
+    assert settings.secrets == ["k3y", DATABASE, "p%40ss", "p@ss"]
+    assert load({}).secrets == []

@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from vitascope.errors import ConfigurationError
 
 ENV_PREFIX = "VITASCOPE_"
+SECRETS = frozenset({"api_key", "database_url"})  # settings that no worker is told
 NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
 DEFAULT_URL = "http://127.0.0.1:8000"
 LISTS = frozenset(
@@ -130,6 +132,11 @@ class Settings(BaseModel):
         (), description="Web pages' origins (https://name) that may call the API from a browser."
     )
     data_dir: Path = Field(default_factory=_data_dir, description="Where jobs and finished files are kept.")
+    database_url: SecretStr | None = Field(
+        None,
+        description="Where jobs are kept instead: postgresql://USER:PASSWORD@HOST/NAME; SQLite in the data "
+        "folder if unset. Files stay in the data folder.",
+    )
     model_path: str = Field(
         str(BUNDLED_MODEL), description="Folder of the model to serve; the bundled one if unset."
     )
@@ -217,6 +224,17 @@ class Settings(BaseModel):
             raise ValueError("the key begins or ends with a blank")
         return key
 
+    @field_validator("database_url")
+    @classmethod
+    def _postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        """Take PostgreSQL's own spellings; a URL is not repeated, as it may hold a password."""
+        if url is None:
+            return None
+        scheme, colon, rest = url.get_secret_value().partition("://")
+        if scheme not in {"postgresql", "postgres"} or not colon:
+            raise ValueError("write it as postgresql://USER:PASSWORD@HOST:PORT/NAME")
+        return SecretStr(f"postgresql://{rest}")
+
     @field_validator("also")
     @classmethod
     def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
@@ -272,9 +290,19 @@ class Settings(BaseModel):
         return self.data_dir / "artifacts"
 
     @property
-    def database_url(self) -> str:
-        """Where jobs are kept."""
+    def store_url(self) -> str:
+        """Where jobs are kept; may hold a password."""
+        if self.database_url is not None:
+            return self.database_url.get_secret_value()
         return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log line may hold."""
+        key = [] if self.api_key is None else [self.api_key.get_secret_value()]
+        url = "" if self.database_url is None else self.database_url.get_secret_value()
+        password = url.rpartition("@")[0].rpartition("/")[2].partition(":")[2]
+        return [text for text in (*key, url, password, unquote(password)) if text]
 
     @property
     def loopback(self) -> bool:

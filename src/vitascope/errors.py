@@ -160,6 +160,16 @@ class Unavailable(VitascopeError):
     retry_after_s = 5
 
 
+class StoreUnavailable(Unavailable):
+    """The database refuses, for reasons of its own; `reason` is for the operator and not for clients."""
+
+    code = "store_unavailable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("The server cannot read or write its jobs now; try again later.")
+        self.reason = reason
+
+
 class ModelLoading(Unavailable):
     """The named model is being loaded; it takes requests when that is done."""
 

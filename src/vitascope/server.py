@@ -8,7 +8,7 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from vitascope.api.app import create_app
 from vitascope.api.fetcher import Fetcher, Policy
 from vitascope.api.services import Services
 from vitascope.config import Settings, idle_variables
-from vitascope.errors import CheckpointError, ConfigurationError
+from vitascope.errors import CheckpointError, ConfigurationError, StoreUnavailable
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.retention import Sweeper
 from vitascope.jobs.sql import SqlStore
@@ -104,12 +104,17 @@ class Server:
     def _end_waits(self) -> None:
         """Have those who wait for a clip told at once; they cannot come back for it."""
         self.services.stopping.set()
-        for job in self.store.waited_for():
-            self.services.changes.notify(job.id)
+        with suppress(StoreUnavailable):  # they are cut off a little later
+            for job in self.store.waited_for():
+                self.services.changes.notify(job.id)
 
     async def _sweep(self) -> None:
         while True:
-            await asyncio.to_thread(self.sweeper.sweep)
+            try:
+                await asyncio.to_thread(self.store.renew)
+                await asyncio.to_thread(self.sweeper.sweep)
+            except (StoreUnavailable, OSError) as error:  # a disk or database that may be there again
+                log.warning("nothing is swept now: %s", error)
             await asyncio.sleep(_sweep_interval_s(self.settings))
 
     async def _hopeless(self) -> None:
@@ -123,7 +128,7 @@ def build(settings: Settings) -> Server:
     settings.check_exposure()
     changes = Changes()
     artifacts = FolderArtifacts(settings.artifacts_dir)
-    store = SqlStore(settings.database_url, retention_s=settings.retention_s, on_change=changes.notify)
+    store = SqlStore(settings.store_url, retention_s=settings.retention_s, on_change=changes.notify)
     fleet, roster = Fleet(), Roster()
     launcher = Launcher(settings, store.launches, fleet, roster)
     dispatcher = Dispatcher(store, artifacts, fleet, launcher, roster, max_attempts=settings.max_attempts)

@@ -20,16 +20,13 @@ CLIP = StoredFile(variant="video", key="k1.mp4", media_type="video/mp4", size_by
 FAILURE = Failure(code="generation_failed", message="It did not work.")
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def open_store(request, tmp_path):
+@pytest.fixture
+def open_store(place):
     """A function that opens a store; all are closed in the end."""
     opened = []
 
     def open_one(**options):
-        if request.param == "memory":
-            store = MemoryStore(**options)
-        else:
-            store = SqlStore(f"sqlite:///{tmp_path / 'jobs.sqlite3'}", **options)
+        store = MemoryStore(**options) if place is None else SqlStore(place, **options)
         opened.append(store)
         return store
 

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import sqlite3
+import sys
 
+import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from vitascope.errors import ConfigurationError, StoreUnavailable
+from vitascope.jobs.database import connect
 from vitascope.jobs.job import Job, new_id
 from vitascope.jobs.migrate import upgrade
 from vitascope.jobs.schema import metadata
-from vitascope.jobs.sql import SqlStore, connect
+from vitascope.jobs.sql import SqlStore
 from vitascope.request import GenerationRequest
 
 
 @pytest.fixture
 def url(tmp_path):
     return f"sqlite:///{tmp_path / 'jobs.sqlite3'}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def any_url(request):
+    """An empty database of either kind."""
+    if request.param == "sqlite":
+        return request.getfixturevalue("url")
+    return request.getfixturevalue("postgresql").new_database()
 
 
 def make_job() -> Job:
@@ -28,8 +40,13 @@ def make_job() -> Job:
     return Job(id=new_id(), request=request, created_at=1.0)
 
 
-def test_the_migrations_build_exactly_the_schema(url):
-    engine = connect(url)
+REVISIONS = [f"000{number}" for number in range(1, 6)]
+
+
+@pytest.mark.parametrize("first", [*REVISIONS, "head"])
+def test_the_migrations_build_exactly_the_schema_from_every_earlier_one(any_url, first):
+    engine = connect(any_url)
+    upgrade(engine, first)
     upgrade(engine)
     with engine.connect() as connection:
         difference = compare_metadata(MigrationContext.configure(connection), metadata)
@@ -66,3 +83,113 @@ def test_sequences_are_never_reused(url):
     store.purge(first.id)
     assert store.submit(make_job()).sequence == first.sequence + 1
     store.close()
+
+
+ROW_OF_0001 = """
+INSERT INTO jobs (id, version, state, created_at, request, stage, step, num_steps, percent, token, attempts,
+                  resume_step, cancel_requested, delete_requested, warnings, files)
+VALUES ('video_1', 3, 'queued', 7.25, %s, 'queued', 0, 2, 0, 4, 1, 0, false, false, '[]', '[]')
+"""
+
+
+def test_a_job_of_the_first_release_is_read_after_all_migrations(any_url):
+    request = msgspec.json.encode(make_job().request).decode().replace("'", "''")
+    engine = connect(any_url)
+    upgrade(engine, "0001")
+    with engine.connect() as connection:
+        connection.exec_driver_sql((ROW_OF_0001 % f"'{request}'").replace("%", "%%"))
+    engine.dispose()
+    store = SqlStore(any_url)
+    job = store.claim("video_1", "w", 8.0)
+    store.close()
+    assert (job.request, job.created_at, job.claim.token) == (make_job().request, 7.25, 5)
+
+
+def test_migrations_that_are_cut_short_change_nothing(any_url, monkeypatch):
+    """A server that is killed in the middle starts again: nothing is there twice, nothing half."""
+    engine = connect(any_url)
+    upgrade(engine, "0002")
+    with monkeypatch.context() as patch:  # the way out of the transaction that a kill leaves
+        patch.setattr("sqlalchemy.Connection.commit", lambda self: self.invalidate())
+        upgrade(engine)
+    engine.dispose()
+    again = connect(any_url)
+    with again.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == "0002"
+    upgrade(again)
+    again.dispose()
+
+
+def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path, url):
+    (tmp_path / "jobs.sqlite3").write_bytes(b"not a database at all" * 100)
+    with pytest.raises(ConfigurationError, match=r"jobs\.sqlite3, cannot be used: file is not a database$"):
+        SqlStore(url)
+
+
+def test_what_the_database_refuses_is_told_without_its_insides(url, tmp_path, caplog):
+    store = SqlStore(url)
+    job = store.submit(make_job())
+    store.close()  # what follows is read anew
+    path = tmp_path / "jobs.sqlite3"
+    path.write_bytes(path.read_bytes()[:4096] + b"\0" * 4096)
+    with pytest.raises(
+        StoreUnavailable, match=r"^The server cannot read or write its jobs now; try again"
+    ) as it:
+        store.get(job.id)
+    assert "malformed" in it.value.reason
+    assert "the database refuses: database disk image is malformed" in caplog.text
+    store.close()
+
+
+def test_a_database_that_another_server_uses_is_refused_until_that_is_gone(postgresql):
+    url = postgresql.new_database()
+    first = SqlStore(url)
+    with pytest.raises(ConfigurationError, match="Another server uses the database"):
+        SqlStore(url)
+    first.close()
+    SqlStore(url).close()
+
+
+def test_a_store_goes_on_once_its_database_is_there_again_and_holds_it_alone(postgresql, caplog):
+    url = postgresql.new_database()
+    store = SqlStore(url)
+    job = store.submit(make_job())
+    postgresql.stop()
+    try:
+        for call in (store.waiting, store.renew, lambda: store.submit(make_job())):
+            with pytest.raises(StoreUnavailable):
+                call()
+        with pytest.raises(ConfigurationError, match="cannot be used: connection") as refused:
+            SqlStore(url)
+    finally:
+        postgresql.start()
+    assert "pa%20ss" not in str(refused.value) + caplog.text
+    assert store.waiting() == [job]
+    store.renew()
+    with pytest.raises(ConfigurationError, match="Another server"):
+        SqlStore(url)
+    store.close()
+
+
+def test_a_server_that_lost_its_database_to_another_is_told(postgresql):
+    url = postgresql.new_database()
+    slow = SqlStore(url)
+    postgresql.stop()
+    postgresql.start()
+    quick = SqlStore(url)
+    with pytest.raises(ConfigurationError, match="Another server"):
+        slow.renew()
+    quick.close()
+    slow.close()
+
+
+def test_a_missing_driver_is_named_with_its_pip_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    with pytest.raises(ConfigurationError, match=r"pip install 'vitascope\[postgresql\]'"):
+        SqlStore("postgresql://h/d")
+
+
+def test_a_url_that_cannot_be_read_is_not_repeated():
+    with pytest.raises(ConfigurationError, match="%40 for @") as refused:
+        SqlStore("postgresql://vito:pa/ss@h:x/d")
+    assert "pa/ss" not in str(refused.value)

@@ -11,11 +11,12 @@ import pytest
 
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.config import Settings
-from vitascope.errors import NotFound
+from vitascope.errors import NotFound, StoreUnavailable
 from vitascope.jobs.job import Job, State, new_id
 from vitascope.jobs.launches import MemoryLaunches
 from vitascope.jobs.memory import MemoryStore
 from vitascope.request import GenerationRequest
+from vitascope.scheduler import offload
 from vitascope.scheduler.dispatcher import Dispatcher
 from vitascope.scheduler.fleet import Lost
 from vitascope.scheduler.launcher import Launcher
@@ -67,12 +68,44 @@ class WatchedStore(MemoryStore):
         return super().waiting()
 
 
+class FaultyStore(WatchedStore):
+    """A database that goes down at the next call of one kind: before it is done, or before its answer came.
+
+    `down` is set as soon as it is asked in vain; `up` has it answer again.
+    """
+
+    def __init__(self, looks: asyncio.Queue, **options) -> None:
+        super().__init__(looks, **options)
+        self.down, self.up = asyncio.Event(), threading.Event()
+        self.faults: dict[str, str] = {}
+
+    def _fail(self) -> None:
+        self._loop.call_soon_threadsafe(self.down.set)
+        raise StoreUnavailable("server closed the connection unexpectedly")
+
+    def __getattribute__(self, name: str):
+        call = super().__getattribute__(name)
+        if name not in super().__getattribute__("__dict__").get("faults", ()):
+            return call
+
+        def faulty(*args, **kwargs):
+            if not self.up.is_set() and self.faults[name] == "undone":
+                self._fail()
+            done = call(*args, **kwargs)
+            if not self.up.is_set():
+                self.up.set()
+                self._fail()
+            return done
+
+        return faulty
+
+
 class Bench:
     """A dispatcher on a bench: the test speaks as the workers and reads what they are sent."""
 
-    def __init__(self, max_attempts: int = 3) -> None:
+    def __init__(self, max_attempts: int = 3, store: type[WatchedStore] = WatchedStore) -> None:
         self.looks: asyncio.Queue = asyncio.Queue()
-        self.store = WatchedStore(self.looks, on_change=lambda _: self.wake())
+        self.store = store(self.looks, on_change=lambda _: self.wake())
         self.files = Files()
         self.news: asyncio.Queue = asyncio.Queue()
         self.sent: asyncio.Queue = asyncio.Queue()
@@ -526,3 +559,69 @@ async def test_a_slow_store_never_blocks_the_event_loop():
         passed.set()
         await bench.settled()
         assert not any(late)
+
+
+LIFE = ["waiting", "claim", "progress", "checkpoint", "store_output", "succeed"]
+
+
+@pytest.mark.parametrize("fault", ["undone", "unanswered"])
+@pytest.mark.parametrize("call", LIFE)
+async def test_a_database_that_goes_down_at_any_call_loses_nothing_and_does_nothing_twice(
+    monkeypatch, call, fault
+):
+    monkeypatch.setattr(offload, "MAX_PAUSE_S", 0.001)
+    async with running(Bench(store=FaultyStore)) as bench:
+        bench.store.faults = {call: fault}
+        bench.files.update({"ck1", "clip", "later"})
+        job = bench.submit(num_outputs=2)
+        if call in LIFE[:2]:
+            await asyncio.wait_for(bench.store.down.wait(), 5)
+            bench.store.up.set()
+        command = await bench.started()
+        held = {"job_id": job.id, "token": command.token}
+        later = replace(CLIP, key="later", output=1)
+        said = [
+            progress(command, 1),
+            Checkpointed(step=1, key="ck1", **held),
+            OutputStored(files=(CLIP,), **held),
+            Finished(files=(later,), stats=STATS, **held),
+        ]
+        speaking = asyncio.create_task(bench.say(*said))
+        await asyncio.wait_for(bench.store.down.wait(), 5)
+        bench.store.up.set()
+        await speaking
+        done = bench.store.get(job.id)
+        assert (done.state, done.files, done.claim.token) == (State.SUCCEEDED, (CLIP, later), 1)
+        assert {"clip", "later"} <= bench.files
+        assert bench.sent.empty()
+        follower = bench.submit()
+        assert (await bench.started()).job_id == follower.id  # the worker is known to be free
+
+
+async def test_a_database_that_stays_down_does_not_keep_the_server_from_stopping(monkeypatch):
+    monkeypatch.setattr(offload, "MAX_PAUSE_S", 0.01)
+    bench = Bench(store=FaultyStore)
+    bench.store.faults = {"waiting": "undone"}
+    dispatching = asyncio.create_task(bench.dispatcher.run())
+    await asyncio.wait_for(bench.store.down.wait(), 5)
+    bench.dispatcher.stop_intake()
+    with pytest.raises(StoreUnavailable):
+        await asyncio.wait_for(dispatching, 5)
+    bench.dispatcher.close()
+
+
+async def test_a_file_that_cannot_be_removed_holds_nobody_up(caplog):
+    class Stuck(Files):
+        def delete(self, key: str) -> None:
+            raise OSError(30, "Read-only file system")
+
+    bench = Bench()
+    bench.dispatcher._reports._files = Stuck()
+    async with running(bench):
+        job = bench.submit()
+        command = await bench.started()
+        held = {"job_id": job.id, "token": command.token}
+        await bench.say(Checkpointed(step=1, key="ck1", **held))
+        await bench.say(Finished(files=(CLIP,), stats=STATS, **held))
+        assert bench.store.get(job.id).state is State.SUCCEEDED
+    assert "a file is not removed: Read-only file system" in caplog.text

@@ -85,12 +85,13 @@ def exists(pid: int) -> bool:
     return True
 
 
-async def test_a_worker_gets_settings_without_the_key_and_quiet_threads():
-    async with running(api_key="sk-secret", num_threads=3) as fleet:
+async def test_a_worker_gets_settings_without_secrets_and_quiet_threads():
+    secrets = {"api_key": "sk-secret", "database_url": "postgresql://u:p@h/d"}
+    async with running(**secrets, num_threads=3) as fleet:
         _, ready = await news(fleet, Ready)
         facts = ready.card.identity.split(",")
         assert "data_dir" in facts
-        assert "api_key" not in facts
+        assert not secrets.keys() & set(facts)
         assert facts[-2:] == ["PASSIVE", "3"]
 
 

@@ -27,7 +27,7 @@ _GROUPS = {
         "max_queue max_body_bytes max_input_pixels max_input_frames allow_remote_media allow_media_domain "
         "allowed_local_media_path"
     ),
-    "Jobs": "data_dir max_attempts checkpoint_interval_s retention_s",
+    "Jobs": "data_dir database_url max_attempts checkpoint_interval_s retention_s",
 }
 _PANELS = {name: panel for panel, names in _GROUPS.items() for name in names.split()}
 
@@ -48,10 +48,7 @@ def _serve(model: str | None = None, config: Path | None = None, **flags: Any) -
     settings = load_settings(
         {name: value for name, value in flags.items() if value not in (None, [])}, file=config
     )
-    key = settings.api_key
-    set_up_logging(
-        settings.log_level, as_json=settings.log_json, secrets=[key.get_secret_value()] if key else []
-    )
+    set_up_logging(settings.log_level, as_json=settings.log_json, secrets=settings.secrets)
     from vitascope import server
 
     server.serve(settings, on_listening=_announce)

@@ -7,27 +7,16 @@ database-specific lock is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    Engine,
-    and_,
-    create_engine,
-    delete,
-    event,
-    func,
-    insert,
-    make_url,
-    select,
-    update,
-)
+from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
-from vitascope.errors import NotFound
+from vitascope.errors import ConfigurationError, NotFound, StoreUnavailable
+from vitascope.jobs.database import SoleUse, connect, shown
 from vitascope.jobs.job import Job, State
 from vitascope.jobs.launches import SqlLaunches
 from vitascope.jobs.ledger import Change, Ledger, OnChange, ignore_change, keys_of
@@ -35,19 +24,14 @@ from vitascope.jobs.migrate import upgrade
 from vitascope.jobs.schema import from_row, jobs, to_row
 from vitascope.jobs.store import Order
 
-BUSY_TIMEOUT_S = 30.0
-
-
-def connect(url: str, *, synchronous: str = "FULL") -> Engine:
-    """Open a pool of autocommitting connections; `synchronous` says when SQLite waits for the disk."""
-    engine = create_engine(url, isolation_level="AUTOCOMMIT")
-    if make_url(url).get_backend_name() == "sqlite":
-        event.listen(engine, "connect", _sqlite_pragmas(synchronous))
-    return engine
-
 
 class SqlStore(Ledger):
-    """A `Store` in a database; brings its schema up to date when opened."""
+    """A `Store` in a database that nobody else may use; brings its schema up to date when opened.
+
+    Raises:
+        ConfigurationError: the database cannot be opened, or another server uses it.
+
+    """
 
     def __init__(
         self, url: str, *, retention_s: float | None = None, on_change: OnChange = ignore_change
@@ -55,9 +39,29 @@ class SqlStore(Ledger):
         super().__init__(retention_s=retention_s, on_change=on_change)
         self._engine = connect(url)
         # Progress is written often and may be lost in a power cut: it need not wait for the disk.
-        self._quick = connect(url, synchronous="NORMAL")
-        upgrade(self._engine)
+        self._quick = connect(url, durable=False)
         self.launches = SqlLaunches(self._engine)
+        with ExitStack() as undo:
+            undo.callback(self._engine.dispose)
+            try:
+                self._sole_use = SoleUse(self._engine)
+                undo.callback(self._sole_use.close)
+                upgrade(self._engine)
+            except StoreUnavailable as error:
+                raise ConfigurationError(
+                    f"The database of jobs, {shown(url)}, cannot be used: {error.reason}"
+                ) from None
+            undo.pop_all()
+
+    def renew(self) -> None:
+        """See to it that the database is ours still; now and then.
+
+        Raises:
+            ConfigurationError: another server took it, while it was not to be reached.
+            StoreUnavailable: it cannot be asked.
+
+        """
+        self._sole_use.renew()
 
     def submit(self, job: Job) -> Job:
         """See `Store.submit`."""
@@ -136,6 +140,7 @@ class SqlStore(Ledger):
 
     def close(self) -> None:
         """See `Store.close`."""
+        self._sole_use.close()
         self._engine.dispose()
         self._quick.dispose()
 
@@ -173,14 +178,3 @@ def _swap(connection: Connection, job: Job, version: int) -> bool:
     guard = and_(jobs.c.id == job.id, jobs.c.version == version)
     changed = connection.execute(update(jobs).where(guard).values(version=version + 1, **to_row(job)))
     return changed.rowcount == 1
-
-
-def _sqlite_pragmas(synchronous: str) -> Callable[[Any, Any], None]:
-    def on_connect(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT_S * 1000)}")
-        cursor.execute("PRAGMA journal_mode=WAL")
-        cursor.execute(f"PRAGMA synchronous={synchronous}")
-        cursor.close()
-
-    return on_connect

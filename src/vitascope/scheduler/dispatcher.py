@@ -14,7 +14,8 @@ from contextlib import AbstractContextManager, suppress
 from typing import Protocol
 
 from vitascope.card import ModelCard
-from vitascope.jobs.job import Failure, Job
+from vitascope.errors import NotFound, StoreUnavailable
+from vitascope.jobs.job import Failure, Job, State
 from vitascope.jobs.store import Store
 from vitascope.scheduler.fleet import Lost, News
 from vitascope.scheduler.offload import Offload
@@ -152,16 +153,27 @@ class Dispatcher:
             log.info("goes on from step %d", back.claim.resume_step, extra={"job_id": back.id})
 
     async def run(self) -> None:
-        """Dispatch until cancelled."""
+        """Dispatch until cancelled; as long as the database refuses, wait for it.
+
+        Raises:
+            StoreUnavailable: it refuses still after `stop_intake`; the next start finds the jobs.
+
+        """
         self._loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._listen())
-            tasks.create_task(self._hand_out())
-            tasks.create_task(self._reports.write_progress())
+        self._off.patient = not self._stopping
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._listen())
+                tasks.create_task(self._hand_out())
+                tasks.create_task(self._reports.write_progress())
+        except ExceptionGroup as group:
+            refused = group.subgroup(StoreUnavailable)
+            raise group if refused is None else refused.exceptions[0] from None
 
     def stop_intake(self) -> None:
         """Start no more jobs; what workers give back or lose from now on is not held against the jobs."""
         self._stopping = True
+        self._off.patient = False
 
     async def drain(self) -> None:
         """Return once all that the workers said is written down."""
@@ -200,10 +212,9 @@ class Dispatcher:
                     await self._reports.turn_away(job, failure)
 
     async def _start(self, job: Job, worker: str) -> None:
-        try:
-            claimed = await self._off(self._store.claim, job.id, worker, self._clock())
-        except REFUSED:
-            return  # cancelled or deleted since we looked
+        claimed = await self._claim(job, worker)
+        if claimed is None:
+            return
         self._roster.hold(Held(claimed, worker))
         if not self._roster.serves(worker):  # lost while we claimed
             await self._reports.lose(worker, forgive=True)
@@ -220,6 +231,16 @@ class Dispatcher:
         if self._previews.wanted(job.id):
             self._watch(job.id, True)
         self._look.set()  # the line is shorter now
+
+    async def _claim(self, job: Job, worker: str) -> Job | None:
+        """Claim a job for a worker; None if it was cancelled or deleted since we looked."""
+        try:
+            return await self._off(self._store.claim, job.id, worker, self._clock())
+        except NotFound:
+            return None
+        except REFUSED:  # perhaps by our own claim, if its answer was lost
+            there = await self._off(self._store.get, job.id)
+            return there if there.state is State.RUNNING and there.claim.worker == worker else None
 
     async def _forward_cancels(self) -> None:
         if not self._roster.held:

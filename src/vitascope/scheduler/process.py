@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-from vitascope.config import Settings, worker_environment
+from vitascope.config import SECRETS, Settings, worker_environment
 from vitascope.wire import Command, Event, Frames, decode_event, encode
 
 WORKER = (sys.executable, "-P", "-m", "vitascope.worker.main")
@@ -89,9 +89,9 @@ class WorkerProcess:
 
 
 async def _write_settings(process: asyncio.subprocess.Process, settings: Settings) -> None:
-    """Hand over the settings on stdin, without the key that clients send: a worker has no use for it."""
+    """Hand over the settings on stdin, without the secrets: a worker has no use for them."""
     assert process.stdin is not None  # asked for with PIPE
-    process.stdin.write(settings.model_dump_json(exclude={"api_key"}).encode())
+    process.stdin.write(settings.model_dump_json(exclude=set(SECRETS)).encode())
     process.stdin.close()
     try:
         await process.stdin.wait_closed()

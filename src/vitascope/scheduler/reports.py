@@ -76,7 +76,7 @@ class Reports:
             await self._report(held, event)
         except REFUSED as refusal:
             log.warning("%s is refused: %s", type(event).__name__, refusal, extra={"job_id": event.job_id})
-            await self._remove(_keys(event))
+            await self._remove_unknown(event)
             if held is not None and held.token == event.token and not isinstance(event, Started | Progress):
                 self._release(held)
 
@@ -211,9 +211,25 @@ class Reports:
             except REFUSED as refusal:
                 log.debug("progress is refused: %s", refusal, extra={"job_id": held.job.id})
 
+    async def _remove_unknown(self, event: Report) -> None:
+        """Remove the files of a refused report, but for those that the job has: it may come a second time."""
+        keys = _keys(event)
+        if not keys:
+            return
+        try:
+            job = await self._off(self._store.get, event.job_id)
+        except NotFound:
+            known = set()
+        else:
+            known = {job.claim.resume_key, *(file.key for file in job.files)}
+        await self._remove([key for key in keys if key not in known])
+
     async def _remove(self, keys: Sequence[str]) -> None:
         for key in keys:
-            await self._off(self._files.delete, key)
+            try:
+                await self._off(self._files.delete, key)
+            except OSError as error:  # the sweeper comes for it later
+                log.warning("a file is not removed: %s", error.strerror)
 
 
 def _keys(event: Report) -> list[str]:
