@@ -60,6 +60,24 @@ def test_a_finished_job_is_told_at_once(client, house, submitted):
     assert [name for name, _ in parse(answer.text)] == ["done"]
 
 
+def test_a_browser_that_calls_again_after_the_end_is_told_to_stop(client, house, submitted):
+    def again(last_id):
+        return client.get(f"/v1/videos/{submitted}/events", headers={"last-event-id": last_id})
+
+    house.finish(submitted)
+    [last_id] = [line[4:] for line in again("").text.splitlines() if line.startswith("id: ")]
+    assert again(last_id).status_code == 204  # on which an EventSource gives up
+    assert [name for name, _ in parse(again("7").text)] == ["done"]
+    client.delete(f"/v1/videos/{submitted}")
+    assert again(last_id).status_code == 404
+
+
+def test_no_proxy_holds_events_back(client, house, submitted):
+    house.finish(submitted)
+    headers = client.get(f"/v1/videos/{submitted}/events").headers
+    assert (headers["x-accel-buffering"], headers["cache-control"]) == ("no", "no-store")
+
+
 def test_previews_come_only_to_those_who_ask(house, submitted):
     house.start(submitted)
 

@@ -17,6 +17,28 @@ def test_every_path_but_the_probes_asks_for_the_key(open_house, path):
     assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("path", "keys"),
+    [
+        ("/v1/video/generations", {"detail"}),
+        ("/video/submit", {"detail"}),
+        ("/videos/x.mp4", {"detail"}),
+        ("/v1/models", {"error", "detail"}),
+        ("/v1/videos/sync", {"error"}),
+    ],
+)
+def test_each_dialect_reads_in_its_own_words_that_a_key_is_missing(open_house, path, keys):
+    _, client = open_house(api_key="secret")
+    answer = client.post(path, json={})
+    assert (answer.status_code, answer.json().keys()) == (401, keys)
+
+
+@pytest.mark.parametrize("name", ["api_key", "key", "token", "access_token"])
+def test_a_key_in_the_url_where_logs_keep_it_opens_nothing(open_house, name):
+    _, client = open_house(api_key="secret")
+    assert client.get("/v1/videos", params={name: "secret"}).status_code == 401
+
+
 @pytest.mark.parametrize("path", ["/live", "/health"])
 def test_the_probes_are_open(open_house, path):
     _, client = open_house(api_key="secret")

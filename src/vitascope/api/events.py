@@ -20,6 +20,7 @@ from vitascope.jobs.job import TERMINAL
 from vitascope.wire import Preview
 
 HEARTBEAT_S = 15.0  # a comment that often keeps proxies from closing a quiet stream
+END_ID = "end"  # the id of `done`: browsers call again with the last id that they saw, also after the end
 
 
 class Mailbox:
@@ -73,7 +74,7 @@ async def _events(services: Services, job_id: str, mailbox: Mailbox) -> AsyncGen
         if (preview := mailbox.take()) is not None:
             yield _event("preview", {"step": preview.step, "image": _data_url(preview.image)})
         if seen.job.state in TERMINAL:
-            yield _event("done", video_of(seen.job).model_dump())
+            yield f"id: {END_ID}\n".encode() + _event("done", video_of(seen.job).model_dump())
             return
         if (now := _status(seen)) != shown:
             shown = now

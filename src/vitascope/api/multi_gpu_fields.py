@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from vitascope.api.intake import Body
 from vitascope.api.pictures import one_source
@@ -23,6 +24,18 @@ M = TypeVar("M", bound=BaseModel)
 
 MIN_FRAMES, MAX_FRAMES = 24, 120
 SIZE_MULTIPLE = 8
+NUMBERS = (
+    "seed",
+    "num_frames",
+    "guidance_scale",
+    "infer_steps",
+    "sample_shift",
+    "start_step",
+    "attentioncache_interval",
+    "end_step",
+    "cfg_size",
+    "ulysses_size",
+)
 SOLVERS = {"unipc": "unipc", "dpmpp": "dpm++", "euler": "euler"}
 # How the server was launched; a request may say so, and cannot change it.
 LAUNCHED = {"t5_fsdp": False, "dit_fsdp": False, "vae_parallel": False, "cfg_size": 1, "ulysses_size": 1}
@@ -66,6 +79,13 @@ class Submit(BaseModel):
     vae_parallel: bool | None = Field(None, description=_LAUNCH)
     cfg_size: int | None = Field(None, ge=1, description=_LAUNCH)
     ulysses_size: int | None = Field(None, ge=1, description=_LAUNCH)
+
+    @field_validator(*NUMBERS, mode="before")
+    @classmethod
+    def _no_flag(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            raise PydanticCustomError("number", "Input should be a number, not a boolean")
+        return value
 
 
 class TaskId(BaseModel):

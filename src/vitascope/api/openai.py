@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
 from fastapi.responses import Response, StreamingResponse
 
 from vitascope.api.cancelling import cancel_job
@@ -16,7 +16,7 @@ from vitascope.api.choosing import chosen_card
 from vitascope.api.content import FILE_PARAMETERS, file_answers, file_response
 from vitascope.api.edits import EDIT_BODY, EXTENSION_BODY, card_of, read_edit, read_extension
 from vitascope.api.errors import refusals
-from vitascope.api.events import stream
+from vitascope.api.events import END_ID, stream
 from vitascope.api.idempotency import PARAMETER, once
 from vitascope.api.intake import Body, read_body
 from vitascope.api.reading import Reading, read_wish
@@ -44,12 +44,17 @@ FILE_NAMES = {
 _INDEX = re.compile(r"\d{1,4}", re.ASCII)
 SHARED: list[str | Enum] = ["vLLM-Omni", "SGLang"]  # the other dialects of a route
 CONTENT_ANSWERS = {**file_answers("video/mp4", "image/webp", "image/jpeg", "audio/wav"), **refusals(400, 404)}
+EVENTS_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}  # the second is for nginx
 EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"text/event-stream": {"example": 'event: status\ndata: {"status":"queued"}\n\n'}},
         "description": "Server-sent events; the stream ends after `done` or `deleted`.",
-        "headers": {"cache-control": {"description": "`no-store`", "schema": {"type": "string"}}},
+        "headers": {
+            "cache-control": {"description": "`no-store`", "schema": {"type": "string"}},
+            "x-accel-buffering": {"description": "`no`", "schema": {"type": "string"}},
+        },
     },
+    204: {"description": "The caller has seen `done`; browsers ask no more."},
     **refusals(400, 404),
 }
 
@@ -229,13 +234,16 @@ class OpenAIVideos:
         self,
         video_id: str,
         preview: Annotated[str, Query(description="true: send preview pictures too.")] = "false",
+        last_event_id: Annotated[str, Header(description="The last id that the caller saw.")] = "",
     ) -> Response:
         """Follow a video: `status` at every change, `preview` on request, `done` at the end."""
         if preview not in {"true", "false"}:
             raise InvalidRequest("preview must be 'true' or 'false'.", param="preview")
         await self._find(video_id)
+        if last_event_id == END_ID:
+            return Response(status_code=204)
         lines = stream(self._services, video_id, previews=preview == "true")
-        return StreamingResponse(lines, 200, {"cache-control": "no-store"}, "text/event-stream")
+        return StreamingResponse(lines, 200, EVENTS_HEADERS, "text/event-stream")
 
     async def _find(self, video_id: str) -> View:
         return await self._services.off_loop(find, self._services, video_id)
