@@ -103,8 +103,8 @@ def _parsed(url: str) -> URL:
         return make_url(url)
     except (exc.ArgumentError, ValueError):  # its message may repeat the password
         raise ConfigurationError(
-            "database_url cannot be read; write it as postgresql://USER:PASSWORD@HOST:PORT/NAME, with %40 for "
-            "@ and %2F for / in a password."
+            "database_url cannot be read; write it as postgresql://USER:PASSWORD@HOST:PORT/NAME, with %40 "
+            "for @ and %2F for / in a password."
         ) from None
 
 
