@@ -280,6 +280,12 @@ class Settings(BaseModel):
         return tuple(parse_adapter(text) for text in self.lora)
 
     @property
+    def aliases(self) -> tuple[tuple[str, str | None], ...]:
+        """The aliases, each with the name of its model; None stands for the default one."""
+        parted = (text.partition("=") for text in self.model_alias)
+        return tuple((name, model or None) for name, _, model in parted)
+
+    @property
     def asked_dtype(self) -> str | None:
         """The precision asked for; None leaves it to the device."""
         return None if self.dtype == "auto" else self.dtype

@@ -74,7 +74,7 @@ def test_a_remix_of_a_model_that_is_gone_says_so(client, house, submitted):
 
 
 @settings(max_examples=300, deadline=None)
-@given(ANYTHING, st.lists(st.text(max_size=9), max_size=3))
+@given(ANYTHING, st.lists(st.tuples(st.text(max_size=9), st.none() | st.text(max_size=9)), max_size=3))
 def test_any_model_is_found_or_refused(name, aliases):
     chosen, param = CARD, "model"
     try:
@@ -86,4 +86,4 @@ def test_any_model_is_found_or_refused(name, aliases):
 
 def test_an_alias_of_a_model_that_is_not_served_is_unknown():
     with pytest.raises(UnknownModel):
-        choose_card("sora-2", [CARD], ["sora-2=other"])
+        choose_card("sora-2", [CARD], [("sora-2", "other")])

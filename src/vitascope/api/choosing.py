@@ -21,11 +21,11 @@ def chosen_card(services: Services, name: Any, *, aliases: bool = True) -> Model
         Unavailable: no model is served at all.
 
     """
-    known = services.settings.model_alias if aliases else ()
+    known = services.settings.aliases if aliases else ()
     try:
         return choose_card(name, _served(services), known)
     except UnknownModel:
-        targets = {name, *(target for short, target in map(_parted, known) if short == name)}
+        targets = {name, *(target for short, target in known if short == name)}
         loading = next((each for each in _loading(services) if each.uid in targets), None)
         if loading is None:
             raise
@@ -35,10 +35,12 @@ def chosen_card(services: Services, name: Any, *, aliases: bool = True) -> Model
         ) from None
 
 
-def choose_card(name: Any, cards: Sequence[ModelCard], aliases: Sequence[str]) -> ModelCard:
+def choose_card(
+    name: Any, cards: Sequence[ModelCard], aliases: Sequence[tuple[str, str | None]]
+) -> ModelCard:
     """Return the card a request is about: the named one, an alias's, or the default one.
 
-    An alias is `NAME` (for the default model) or `NAME=MODEL`.
+    `aliases` are as the settings give them, each with its model's name or None for the default one.
 
     Raises:
         UnknownModel: no served model has that name.
@@ -49,12 +51,11 @@ def choose_card(name: Any, cards: Sequence[ModelCard], aliases: Sequence[str]) -
     if not isinstance(name, str):
         raise wrong_type("model", "a string", name)
     by_name = {card.name: card for card in cards}
-    known = [_parted(alias) for alias in aliases]
-    for short, target in known:
+    for short, target in aliases:
         if short == name and (target or cards[0].name) in by_name:
             return by_name[target or cards[0].name]
     if name not in by_name:
-        served = ", ".join([*by_name, *(short for short, _ in known)])
+        served = ", ".join([*by_name, *(short for short, _ in aliases)])
         raise UnknownModel(
             f"The model {name[:80]!r} is not served here; served are: {served}.", param="model"
         )
@@ -75,9 +76,3 @@ def _served(services: Services) -> Sequence[ModelCard]:
 
 def _loading(services: Services) -> list[Instance]:
     return [each for each in services.launching.instances() if each.state is InstanceState.LOADING]
-
-
-def _parted(alias: str) -> tuple[str, str]:
-    """Part `NAME=MODEL`; the model of a bare `NAME` is empty, which stands for the default one."""
-    name, _, model = alias.partition("=")
-    return name, model

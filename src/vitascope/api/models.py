@@ -127,9 +127,8 @@ def listing(services: Services, created: int) -> dict[str, dict[str, Any]]:
     cards = services.scheduling.cards()
     names = {instance.uid: shown_name(instance) for instance in services.launching.instances()}
     entries = {card.name: _entry(card, card.name, names, created) for card in cards}
-    for alias in services.settings.model_alias:
-        name, _, target = alias.partition("=")
-        card = next((c for c in cards if c.name == target or not target), None)
+    for name, target in services.settings.aliases:
+        card = next((c for c in cards if target in {c.name, None}), None)
         if card is not None:
             entries.setdefault(name, _entry(card, name, names, created))
     return entries

@@ -10,7 +10,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from vitascope.card import ModelCard
 from vitascope.config import Settings
@@ -104,8 +103,9 @@ class Launcher:
         if self._closing:
             raise Unavailable("The server stops; launch the model when it is there again.")
         settings = await self._off(self._rules.settle, spec)
-        self._check_free(str(settings.model_name))
-        slot = self._new(spec, settings, fresh=True)
+        uid = str(settings.model_name)  # the rules settled it
+        self._check_free(uid)
+        slot = self._add(Slot(uid=uid, spec=spec, settings=settings, created_at=self._clock(), fresh=True))
         try:
             launched = Launched(uid=slot.uid, spec=spec, created_at=slot.created_at)
             await self._off(self._book.remember, launched)
@@ -155,7 +155,16 @@ class Launcher:
         for spec, settings in configured(self._settings):
             if spec.uid in self._slots:
                 raise ConfigurationError(f"Two models are called {spec.uid}; name them with NAME=PATH.")
-            self._new(spec, settings, configured=True, named=settings.model_name is not None)
+            self._add(
+                Slot(
+                    uid=str(spec.uid),
+                    spec=spec,
+                    settings=settings,
+                    created_at=self._clock(),
+                    configured=True,
+                    named=settings.model_name is not None,
+                )
+            )
         first, again = self._all(), [await self._restored(it) for it in await self._off(self._book.launched)]
         for slot in first:
             self._moorings.load(slot)
@@ -165,10 +174,18 @@ class Launcher:
         try:
             settings = await self._off(self._rules.settle, launched.spec)
             self._check_free(str(settings.model_name))
-            return self._new(launched.spec, settings, created_at=launched.created_at, stage="in line")
         except VitascopeError as error:
             log.warning("%s is not launched again: %s", launched.uid, error.message)
             return None
+        return self._add(
+            Slot(
+                uid=str(settings.model_name),
+                spec=launched.spec,
+                settings=settings,
+                created_at=launched.created_at,
+                stage="in line",
+            )
+        )
 
     async def _load_after(self, first: Sequence[Slot], then: Sequence[Slot]) -> None:
         for slot in first:
@@ -244,17 +261,15 @@ class Launcher:
 
     def _check_free(self, uid: str) -> None:
         there = self._slots.get(uid)
-        aliases = {alias.partition("=")[0] for alias in self._settings.model_alias}
-        if uid in aliases or (there is not None and there.state is not InstanceState.ERROR):
+        taken = there is not None and there.state is not InstanceState.ERROR
+        if taken or uid in dict(self._settings.aliases):
             raise ModelExists(
                 f"The name {uid!r} is taken; terminate that model, or give another model_uid.",
                 param="model_uid",
             )
 
-    def _new(self, spec: LaunchSpec, settings: Settings, **more: Any) -> Slot:
-        uid = settings.model_name or str(spec.uid)
-        slot = Slot(**{"uid": uid, "spec": spec, "settings": settings, "created_at": self._clock(), **more})
-        self._slots[uid] = slot
+    def _add(self, slot: Slot) -> Slot:
+        self._slots[slot.uid] = slot
         return slot
 
     def _lost(self, slot: Slot, lost: Lost) -> None:
