@@ -41,7 +41,7 @@ class InvalidType(InvalidRequest):
 
 
 class UnknownModel(InvalidRequest):
-    """A request for a model that is not served."""
+    """A request for a clip names a model that is not served; in a path that is `ModelNotFound`."""
 
     code = "model_not_found"
 
@@ -66,7 +66,7 @@ class Malformed(InvalidRequest):
 
 
 class InvalidMedia(InvalidRequest):
-    """An uploaded or fetched picture that cannot be used."""
+    """A picture or clip that cannot be used."""
 
     code = "invalid_media"
 
@@ -91,7 +91,7 @@ class VideoNotFound(NotFound):
 
 
 class ModelNotFound(NotFound):
-    """No served model has this name."""
+    """No model has the name that a path, or a call of Xinference's, is about."""
 
     code = "model_not_found"
 
