@@ -26,7 +26,7 @@ from vitascope.request import GenerationRequest
 from vitascope.worker.channel import Line
 from vitascope.worker.outputs import Files, Outputs
 from vitascope.worker.recording import Abandoned
-from vitascope.worker.task import Task
+from vitascope.worker.running_job import RunningJob
 
 PREVIEW_INTERVAL_S = 0.25
 THREADS = 3  # two clips being encoded, one state being saved
@@ -46,8 +46,8 @@ class Loop:
         self._line = line
         self._artifacts = artifacts
         self._checkpoint_interval_s = checkpoint_interval_s
-        self._tasks: dict[str, Task] = {}  # on the device
-        self._finishing: dict[str, Task] = {}  # off it, being encoded
+        self._jobs: dict[str, RunningJob] = {}  # on the device
+        self._finishing: dict[str, RunningJob] = {}  # off it, being encoded
         self._watched: set[str] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
         self._stopping = False
@@ -59,8 +59,8 @@ class Loop:
                 self._obey(command)
             if self._engine.busy and not self._stopping:
                 self._guard(self._tick, self._engine.drop_current)
-        for task in list(self._tasks.values()):
-            self._park(task)
+        for job in list(self._jobs.values()):
+            self._park(job)
         self._threads.shutdown(wait=True)
 
     def _guard(self, work: Callable[[], None], whose: Callable[[], Sequence[str]]) -> None:
@@ -87,24 +87,24 @@ class Loop:
     def _start(self, command: wire.Generate) -> None:
         card = self._engine.card
         outputs = Outputs(command.request, card, self._artifacts, self._threads, first=command.output)
-        task = self._tasks[command.job_id] = Task(command, outputs)
-        self._begin(task, self._read_state(command))
+        job = self._jobs[command.job_id] = RunningJob(command, outputs)
+        self._begin(job, self._read_state(command))
 
-    def _begin(self, task: Task, state: bytes | None) -> None:
-        command = task.command
+    def _begin(self, job: RunningJob, state: bytes | None) -> None:
+        command = job.command
         anew = command.output * command.request.num_steps
         step = anew if state is None else command.resume_step
-        task.resuming = state is not None
+        job.resuming = state is not None
         self._engine.start(
-            task.job_id,
+            job.job_id,
             command.request,
             self._media(command.request),
             output=command.output,
             resume=state,
-            sink=task.outputs.add,
+            sink=job.outputs.add,
         )
-        self._line.send(wire.Started(job_id=task.job_id, token=task.token, step=step))
-        self._report(task, Stage.ENCODE, step)
+        self._line.send(wire.Started(job_id=job.job_id, token=job.token, step=step))
+        self._report(job, Stage.ENCODE, step)
 
     def _read_state(self, command: wire.Generate) -> bytes | None:
         if command.resume_key is None:
@@ -124,9 +124,9 @@ class Loop:
         )
 
     def _cancel(self, command: wire.Cancel) -> None:
-        task = self._tasks.get(command.job_id) or self._finishing.get(command.job_id)
-        if task is not None and task.token == command.token:  # else the event that overtook it is on its way
-            task.outputs.abandon()
+        job = self._jobs.get(command.job_id) or self._finishing.get(command.job_id)
+        if job is not None and job.token == command.token:  # else the event that overtook it is on its way
+            job.outputs.abandon()
             self._engine.cancel(command.job_id)
 
     # ---- events
@@ -136,141 +136,143 @@ class Loop:
             self._guard(partial(self._hear, event), partial(_one, event.job_id))
 
     def _hear(self, event: events.Event) -> None:
-        task = self._tasks.get(event.job_id)
+        job = self._jobs.get(event.job_id)
         match event:
-            case _ if task is None:
+            case _ if job is None:
                 return  # it failed outside the engine and was cancelled there
-            case events.Advanced() | events.Completed() if task.outputs.failure is not None:
-                self._fail(task.job_id, task.outputs.failure)  # of an earlier output's files
+            case events.Advanced() | events.Completed() if job.outputs.failure is not None:
+                self._fail(job.job_id, job.outputs.failure)  # of an earlier output's files
             case events.Advanced():
-                self._advance(task, event)
+                self._advance(job, event)
             case events.Completed() if event.last:
-                self._complete(task, event.cost)
+                self._complete(job, event.cost)
             case events.Completed():
-                task.outputs.end(partial(self._output_stored, task))
-                steps_done = (event.output + 1) * task.command.request.num_steps
-                self._report(task, Stage.ENCODE, steps_done)
+                job.outputs.end(partial(self._output_stored, job))
+                steps_done = (event.output + 1) * job.request.num_steps
+                self._report(job, Stage.ENCODE, steps_done)
             case events.Cancelled():
-                self._release(task)
-                self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
+                self._release(job)
+                self._line.send(wire.Cancelled(job_id=job.job_id, token=job.token))
             case events.Failed():
-                self._fail_or_restart(task, event.error)
+                self._fail_or_restart(job, event.error)
 
-    def _advance(self, task: Task, event: events.Advanced) -> None:
-        task.resuming = False
-        self._report(task, event.stage, event.step)
+    def _advance(self, job: RunningJob, event: events.Advanced) -> None:
+        job.resuming = False
+        self._report(job, event.stage, event.step)
         if event.stage != Stage.DENOISE:
             return
         now = time.monotonic()
-        if task.job_id in self._watched and now - task.previewed_at >= PREVIEW_INTERVAL_S:
-            self._preview(task, event.step)
-        due = now - task.saved_at >= self._checkpoint_interval_s
-        if due and task.saved.done() and task.outputs.settled:
-            task.saved_at = now
-            self._save(task)
+        if job.job_id in self._watched and now - job.previewed_at >= PREVIEW_INTERVAL_S:
+            self._preview(job, event.step)
+        due = now - job.saved_at >= self._checkpoint_interval_s
+        if due and job.saved.done() and job.outputs.settled:
+            job.saved_at = now
+            self._save(job)
 
-    def _report(self, task: Task, stage: str, step: int) -> None:
-        total = task.command.request.all_steps
+    def _report(self, job: RunningJob, stage: str, step: int) -> None:
+        total = job.request.all_steps
         self._line.send(
-            wire.Progress(job_id=task.job_id, token=task.token, stage=stage, step=step, num_steps=total)
+            wire.Progress(job_id=job.job_id, token=job.token, stage=stage, step=step, num_steps=total)
         )
 
-    def _preview(self, task: Task, step: int) -> None:
-        picture = self._engine.preview(task.job_id)
+    def _preview(self, job: RunningJob, step: int) -> None:
+        picture = self._engine.preview(job.job_id)
         if picture is not None:
-            task.previewed_at = time.monotonic()
-            self._line.send(wire.Preview(job_id=task.job_id, step=step, image=to_webp(picture)))
+            job.previewed_at = time.monotonic()
+            self._line.send(wire.Preview(job_id=job.job_id, step=step, image=to_webp(picture)))
 
-    def _complete(self, task: Task, cost: events.Cost) -> None:
+    def _complete(self, job: RunningJob, cost: events.Cost) -> None:
         """Free the device; the files come later, from a thread."""
-        self._release(task)
-        self._finishing[task.job_id] = task
-        self._report(task, "finish", task.command.request.all_steps)
-        task.outputs.end(partial(self._recorded, task, cost, time.perf_counter()))
+        self._release(job)
+        self._finishing[job.job_id] = job
+        self._report(job, "finish", job.request.all_steps)
+        job.outputs.end(partial(self._recorded, job, cost, time.perf_counter()))
 
-    def _output_stored(self, task: Task, files: Files | BaseException) -> None:
+    def _output_stored(self, job: RunningJob, files: Files | BaseException) -> None:
         """Tell of an output before the last; its failure ends the job on the loop's own thread."""
         if not isinstance(files, BaseException):
-            self._line.send(wire.OutputStored(job_id=task.job_id, token=task.token, files=files))
+            self._line.send(wire.OutputStored(job_id=job.job_id, token=job.token, files=files))
 
-    def _recorded(self, task: Task, cost: events.Cost, began: float, files: Files | BaseException) -> None:
-        del self._finishing[task.job_id]
+    def _recorded(
+        self, job: RunningJob, cost: events.Cost, began: float, files: Files | BaseException
+    ) -> None:
+        del self._finishing[job.job_id]
         if not isinstance(files, BaseException):
             stage_s = cost.stage_s | {"finish": time.perf_counter() - began}
-            steps = task.command.request.num_steps
+            steps = job.request.num_steps
             stats = wire.Stats(
                 stage_s=stage_s, peak_memory_bytes=cost.peak_memory_bytes, num_inference_steps=steps
             )
-            self._line.send(wire.Finished(job_id=task.job_id, token=task.token, files=files, stats=stats))
+            self._line.send(wire.Finished(job_id=job.job_id, token=job.token, files=files, stats=stats))
         elif isinstance(files, Abandoned):
-            self._line.send(wire.Cancelled(job_id=task.job_id, token=task.token))
+            self._line.send(wire.Cancelled(job_id=job.job_id, token=job.token))
         else:
-            self._line.send(_failed(task, files))
+            self._line.send(_failed(job, files))
 
-    def _release(self, task: Task) -> None:
-        del self._tasks[task.job_id]
-        self._watched.discard(task.job_id)
+    def _release(self, job: RunningJob) -> None:
+        del self._jobs[job.job_id]
+        self._watched.discard(job.job_id)
 
     # ---- failures
 
-    def _fail_or_restart(self, task: Task, error: VitascopeError) -> None:
+    def _fail_or_restart(self, job: RunningJob, error: VitascopeError) -> None:
         """End a job, unless it was its saved state that was of no use: then it starts anew."""
-        if task.resuming and isinstance(error, GenerationFailed):
-            log.warning("starts anew: %s", error, extra={"job_id": task.job_id})
-            self._begin(task, None)
+        if job.resuming and isinstance(error, GenerationFailed):
+            log.warning("starts anew: %s", error, extra={"job_id": job.job_id})
+            self._begin(job, None)
         else:
-            self._fail(task.job_id, error)
+            self._fail(job.job_id, error)
 
     def _fail(self, job_id: str, error: BaseException) -> None:
         self._engine.cancel(job_id)  # if it failed outside the engine
-        task = self._tasks.get(job_id)
-        if task is not None:
-            task.outputs.abandon()
-            self._release(task)
-            self._line.send(_failed(task, error))
+        job = self._jobs.get(job_id)
+        if job is not None:
+            job.outputs.abandon()
+            self._release(job)
+            self._line.send(_failed(job, error))
 
     # ---- saved states
 
-    def _save(self, task: Task) -> None:
+    def _save(self, job: RunningJob) -> None:
         """Write a checkpoint, beside the device."""
-        snapshot = self._engine.snapshot(task.job_id)
+        snapshot = self._engine.snapshot(job.job_id)
         if snapshot is not None:
-            task.saved = self._threads.submit(self._artifacts.put, snapshot.state, STATE_SUFFIX)
-            task.saved.add_done_callback(partial(self._saved, task, snapshot.step))
+            job.saved = self._threads.submit(self._artifacts.put, snapshot.state, STATE_SUFFIX)
+            job.saved.add_done_callback(partial(self._saved, job, snapshot.step))
 
-    def _saved(self, task: Task, step: int, key: Future[str]) -> None:
+    def _saved(self, job: RunningJob, step: int, key: Future[str]) -> None:
         if key.exception() is not None:  # the job goes on; it would have farther to go back
-            log.warning("the state is not saved: %s", key.exception(), extra={"job_id": task.job_id})
+            log.warning("the state is not saved: %s", key.exception(), extra={"job_id": job.job_id})
             return
-        self._line.send(wire.Checkpointed(job_id=task.job_id, token=task.token, step=step, key=key.result()))
+        self._line.send(wire.Checkpointed(job_id=job.job_id, token=job.token, step=step, key=key.result()))
 
-    def _park(self, task: Task) -> None:
+    def _park(self, job: RunningJob) -> None:
         """Give a job back at its step boundary, with its state if it can be saved."""
-        task.outputs.wait()
-        if task.outputs.failure is not None:
-            self._fail(task.job_id, task.outputs.failure)
+        job.outputs.wait()
+        if job.outputs.failure is not None:
+            self._fail(job.job_id, job.outputs.failure)
             return
-        task.outputs.abandon()
-        snapshot = self._engine.park(task.job_id)
+        job.outputs.abandon()
+        snapshot = self._engine.park(job.job_id)
         key = None
         try:
             key = None if snapshot is None else self._artifacts.put(snapshot.state, STATE_SUFFIX)
         except OSError:
-            log.exception("the state is not saved", extra={"job_id": task.job_id})
-        step = task.command.resume_step if snapshot is None else snapshot.step
-        self._line.send(wire.Parked(job_id=task.job_id, token=task.token, step=step, key=key))
+            log.exception("the state is not saved", extra={"job_id": job.job_id})
+        step = job.command.resume_step if snapshot is None else snapshot.step
+        self._line.send(wire.Parked(job_id=job.job_id, token=job.token, step=step, key=key))
 
 
 def _one(job_id: str) -> list[str]:
     return [job_id]
 
 
-def _failed(task: Task, error: BaseException) -> wire.Failed:
+def _failed(job: RunningJob, error: BaseException) -> wire.Failed:
     """Tell of an error what a client may know; the log has the rest."""
     if isinstance(error, VitascopeError):
-        log.warning("failed: %s", error, extra={"job_id": task.job_id})
+        log.warning("failed: %s", error, extra={"job_id": job.job_id})
         code, message, retryable = error.code, error.message, error.retryable
     else:
-        log.error("failed", exc_info=error, extra={"job_id": task.job_id})
+        log.error("failed", exc_info=error, extra={"job_id": job.job_id})
         code, message, retryable = GenerationFailed.code, FAILED_INSIDE, False
-    return wire.Failed(job_id=task.job_id, token=task.token, code=code, message=message, retryable=retryable)
+    return wire.Failed(job_id=job.job_id, token=job.token, code=code, message=message, retryable=retryable)

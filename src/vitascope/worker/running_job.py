@@ -1,4 +1,4 @@
-"""One job in the hands of the worker's loop."""
+"""A job as the worker's loop has it in hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from vitascope import wire
+from vitascope.request import GenerationRequest
 from vitascope.worker.outputs import Outputs
 
 
@@ -18,7 +19,7 @@ def _nothing() -> Future[str]:
 
 
 @dataclass(slots=True)
-class Task:
+class RunningJob:
     """One job in this worker's hands. `saved` is the last checkpoint, being written or written."""
 
     command: wire.Generate
@@ -30,8 +31,13 @@ class Task:
 
     @property
     def job_id(self) -> str:
-        """Whose task it is."""
+        """Which job it is."""
         return self.command.job_id
+
+    @property
+    def request(self) -> GenerationRequest:
+        """What is asked for."""
+        return self.command.request
 
     @property
     def token(self) -> int:
