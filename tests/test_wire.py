@@ -47,7 +47,7 @@ EVENTS = get_args(wire.Event)
 
 
 def body_of(message):
-    (body,) = wire.Frames().feed(wire.encode(message))
+    (body,) = wire.ReceiveBuffer().feed(wire.encode(message))
     return body
 
 
@@ -109,16 +109,16 @@ def test_a_message_of_the_wrong_shape_is_refused(body):
 @given(st.lists(st.binary(max_size=300), max_size=6), st.integers(1, 50))
 def test_messages_are_found_whatever_the_chunks(bodies, size):
     stream = b"".join(struct.pack(">I", len(body)) + body for body in bodies)
-    frames = wire.Frames()
-    found = [body for at in range(0, len(stream), size) for body in frames.feed(stream[at : at + size])]
+    received = wire.ReceiveBuffer()
+    found = [body for at in range(0, len(stream), size) for body in received.feed(stream[at : at + size])]
     assert found == bodies
 
 
 def test_messages_are_found_when_they_come_byte_by_byte():
     sent = [wire.Progress(job_id=f"j{n}", token=n, stage="denoise", step=n, num_steps=9) for n in range(5)]
-    frames, found = wire.Frames(), []
+    received, found = wire.ReceiveBuffer(), []
     for byte in b"".join(map(wire.encode, sent)):
-        found += map(wire.decode_event, frames.feed(bytes([byte])))
+        found += map(wire.decode_event, received.feed(bytes([byte])))
     assert found == sent
 
 
@@ -127,14 +127,14 @@ def test_an_absurd_length_is_refused_before_anything_is_kept(length):
     with pytest.raises(
         wire.WireError, match=f"{length} bytes is announced; at most {wire.MAX_MESSAGE_BYTES}"
     ):
-        wire.Frames().feed(struct.pack(">I", length))
+        wire.ReceiveBuffer().feed(struct.pack(">I", length))
 
 
 def test_the_largest_length_is_waited_for():
-    frames = wire.Frames()
-    assert frames.feed(struct.pack(">I", wire.MAX_MESSAGE_BYTES)) == []
-    assert frames.feed(b"x" * (wire.MAX_MESSAGE_BYTES - 1)) == []
-    assert [len(body) for body in frames.feed(b"x")] == [wire.MAX_MESSAGE_BYTES]
+    received = wire.ReceiveBuffer()
+    assert received.feed(struct.pack(">I", wire.MAX_MESSAGE_BYTES)) == []
+    assert received.feed(b"x" * (wire.MAX_MESSAGE_BYTES - 1)) == []
+    assert [len(body) for body in received.feed(b"x")] == [wire.MAX_MESSAGE_BYTES]
 
 
 def test_a_message_that_is_too_large_is_not_sent():

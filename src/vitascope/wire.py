@@ -252,8 +252,8 @@ def decode_event(body: bytes) -> Event:
     return event
 
 
-class Frames:
-    """Cut a byte stream into message bodies, whatever the chunks it comes in."""
+class ReceiveBuffer:
+    """Cuts what is received into message bodies, whatever the chunks it comes in."""
 
     def __init__(self) -> None:
         self._buffer = bytearray()

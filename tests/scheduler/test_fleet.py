@@ -40,9 +40,9 @@ def say(event):
     connection.sendall(wire.encode(event))
 
 def obey():
-    frames = wire.Frames()
+    received = wire.ReceiveBuffer()
     while data := connection.recv(65536):
-        for body in frames.feed(data):
+        for body in received.feed(data):
             match wire.decode_command(body):
                 case wire.Shutdown():
                     SHUTDOWN

@@ -42,9 +42,9 @@ def test_events_of_many_threads_never_mix(ends):
     ]
     for thread in threads:
         thread.start()
-    frames, steps = wire.Frames(), []
+    received, steps = wire.ReceiveBuffer(), []
     while len(steps) < 8:
-        steps += [wire.decode_event(body).step for body in frames.feed(ours.recv(1 << 16))]
+        steps += [wire.decode_event(body).step for body in received.feed(ours.recv(1 << 16))]
     assert sorted(steps) == list(range(8))
     for thread in threads:
         thread.join(10)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from vitascope.config import SECRETS, Settings, worker_environment
-from vitascope.wire import Command, Event, Frames, decode_event, encode
+from vitascope.wire import Command, Event, ReceiveBuffer, decode_event, encode
 
 WORKER = (sys.executable, "-P", "-m", "vitascope.worker.main")
 READ_BYTES = 1 << 16
@@ -65,9 +65,9 @@ class WorkerProcess:
 
     async def events(self) -> AsyncIterator[Event]:
         """Yield what the child says until it closes its end. Raises `WireError` if it speaks nonsense."""
-        frames = Frames()
+        received = ReceiveBuffer()
         while data := await self._read():
-            for body in frames.feed(data):
+            for body in received.feed(data):
                 yield decode_event(body)
 
     async def _read(self) -> bytes:

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from vitascope.wire import Command, Event, Frames, Shutdown, WireError, decode_command, encode
+from vitascope.wire import Command, Event, ReceiveBuffer, Shutdown, WireError, decode_command, encode
 
 READ_BYTES = 1 << 16
 
@@ -68,10 +68,10 @@ class Channel:
         self._inbox.put(Shutdown())
 
     def _read(self) -> None:
-        frames = Frames()
+        received = ReceiveBuffer()
         try:
             while data := self._connection.recv(READ_BYTES):
-                for body in frames.feed(data):
+                for body in received.feed(data):
                     self._inbox.put(decode_command(body))
         except WireError:
             log.exception("the server spoke nonsense")
