@@ -24,8 +24,8 @@ from vitascope.jobs.changes import Changes
 from vitascope.jobs.retention import Sweeper
 from vitascope.jobs.sql import SqlStore
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.clip_decoding import Limits
 from vitascope.media.clips import Clips
-from vitascope.media.foreign import Limits
 from vitascope.media.inputs import Pictures
 from vitascope.scheduler.dispatcher import Dispatcher
 from vitascope.scheduler.fleet import Fleet

@@ -21,6 +21,7 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
+from vitascope.media.clip_decoding import Limits
 
 from vitascope.api.app import create_app
 from vitascope.api.fetcher import Fetcher, Policy
@@ -41,7 +42,6 @@ from vitascope.jobs.memory import MemoryStore
 from vitascope.launch import Instance, InstanceState, LaunchSpec
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.clips import Clips
-from vitascope.media.foreign import Limits
 from vitascope.media.inputs import Pictures
 from vitascope.wire import Preview, Stats, StoredFile
 

@@ -4,12 +4,12 @@ import json
 import subprocess
 
 import numpy as np
+from vitascope.media.clip_decoding import Fit, Limits, frames, probe
 
 from tiny_clips import encoded
 from vitascope.media import decoder
 from vitascope.media.clips import DECODER
 from vitascope.media.decoder import Order, obey
-from vitascope.media.foreign import Fit, Limits, frames, probe
 from vitascope.media.lossless import clip_key, read_lossless
 
 LIMITS = Limits(max_pixels=100 * 100, max_frames=50)

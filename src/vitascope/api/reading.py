@@ -12,7 +12,7 @@ from vitascope.api.pictures import CLIP, Source, one_source
 from vitascope.api.values import INTEGER, wrong_type
 from vitascope.card import MAX_OUTPUTS, ModelCard, Wish
 from vitascope.errors import InvalidRequest, UnknownField
-from vitascope.media.foreign import is_clip
+from vitascope.media.clip_decoding import is_clip
 from vitascope.media.inputs import RESIZE_MODES
 
 FIRST_FRAME_FIELDS = ("input_reference", "image_reference", "reference_url")

@@ -22,7 +22,7 @@ from vitascope.jobs.job import Job
 from vitascope.jobs.store import Store
 from vitascope.launch import Instance, LaunchSpec
 from vitascope.media.artifacts import Artifacts
-from vitascope.media.foreign import Facts, Fit
+from vitascope.media.clip_decoding import Facts, Fit
 from vitascope.wire import Preview
 
 P = ParamSpec("P")

@@ -12,8 +12,8 @@ from vitascope.api.views import find
 from vitascope.card import ModelCard
 from vitascope.errors import Expired, InvalidRequest, VideoNotFound
 from vitascope.jobs.job import Job, State
+from vitascope.media.clip_decoding import Facts, Fit
 from vitascope.media.clip_fitting import Settled, settle
-from vitascope.media.foreign import Facts, Fit
 from vitascope.request import Continuation, GenerationRequest
 
 TO_COME = "to-come"  # stands for a key while the rest is checked, which costs nothing

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from vitascope.card import MAX_FPS, MIN_FPS, ModelCard, Wish, makes_size
 from vitascope.errors import InvalidRequest
-from vitascope.media.foreign import SAME_RATE, Facts, Fit
+from vitascope.media.clip_decoding import SAME_RATE, Facts, Fit
 from vitascope.media.sizes import size_like
 from vitascope.request import GenerationRequest
 

@@ -18,8 +18,8 @@ from vitascope.config import child_environment
 from vitascope.errors import InvalidMedia
 from vitascope.media.arrays import Pixels
 from vitascope.media.artifacts import Artifacts
+from vitascope.media.clip_decoding import Facts, Fit, Limits
 from vitascope.media.decoder import Answer, Order
-from vitascope.media.foreign import Facts, Fit, Limits
 from vitascope.media.inputs import keep_picture
 from vitascope.media.lossless import SUFFIX, read_lossless
 

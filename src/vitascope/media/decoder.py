@@ -16,7 +16,7 @@ from pathlib import Path
 import msgspec
 
 from vitascope.errors import InvalidMedia
-from vitascope.media.foreign import Facts, Fit, Limits, frames, probe
+from vitascope.media.clip_decoding import Facts, Fit, Limits, frames, probe
 from vitascope.media.lossless import LosslessWriter
 
 MEMORY_BYTES = 3 * 2**30  # beyond what the libraries map when they are loaded

@@ -15,8 +15,8 @@ import numpy as np
 from vitascope.card import ModelCard, Wish
 from vitascope.errors import InvalidMedia
 from vitascope.media.arrays import Pixels
+from vitascope.media.clip_decoding import Facts, Fit, Limits, fitted, frames, probe
 from vitascope.media.clip_fitting import Settled, settle
-from vitascope.media.foreign import Facts, Fit, Limits, fitted, frames, probe
 from vitascope.media.lossless import clip_key
 from vitascope.request import Continuation
 
