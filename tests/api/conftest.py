@@ -21,7 +21,6 @@ import pytest
 import uvicorn
 from fastapi.testclient import TestClient
 from PIL import Image
-from vitascope.media.clip_decoding import Limits
 
 from vitascope.api.app import create_app
 from vitascope.api.fetcher import Fetcher, Policy
@@ -41,6 +40,7 @@ from vitascope.jobs.job import Failure, Job, Tally
 from vitascope.jobs.memory import MemoryStore
 from vitascope.launch import Instance, InstanceState, LaunchSpec
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.clip_decoding import Limits
 from vitascope.media.clips import Clips
 from vitascope.media.inputs import Pictures
 from vitascope.wire import Preview, Stats, StoredFile

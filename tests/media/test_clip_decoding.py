@@ -6,10 +6,10 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from vitascope.media.clip_decoding import Fit, Limits, frames, is_clip, probe
 
 from tiny_clips import FORMATS, at_times, encoded, moving, sound, turned
 from vitascope.errors import InvalidMedia
+from vitascope.media.clip_decoding import Fit, Limits, frames, is_clip, probe
 from vitascope.media.video import VideoWriter, read_video
 
 LIMITS = Limits(max_pixels=100 * 100, max_frames=50)

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from vitascope.media.clip_decoding import Fit, Limits
 
 from tiny_clips import encoded, moving
 from vitascope.errors import InvalidMedia, NotFound
 from vitascope.media.artifacts import FolderArtifacts
+from vitascope.media.clip_decoding import Fit, Limits
 from vitascope.media.clips import DECODER, Clips, joined, load_clip
 from vitascope.media.inputs import load_picture
 from vitascope.media.lossless import clip_key

@@ -4,10 +4,10 @@ import json
 import subprocess
 
 import numpy as np
-from vitascope.media.clip_decoding import Fit, Limits, frames, probe
 
 from tiny_clips import encoded
 from vitascope.media import decoder
+from vitascope.media.clip_decoding import Fit, Limits, frames, probe
 from vitascope.media.clips import DECODER
 from vitascope.media.decoder import Order, obey
 from vitascope.media.lossless import clip_key, read_lossless
