@@ -12,8 +12,6 @@ from transformers import (
     CLIPTokenizer,
     CLIPTokenizerFast,
     LlamaModel,
-    LlamaTokenizer,
-    LlamaTokenizerFast,
     LlavaForConditionalGeneration,
     PreTrainedTokenizerFast,
 )
@@ -32,7 +30,13 @@ _FAST = {
     "TokenizersBackend": PreTrainedTokenizerFast,
     "PreTrainedTokenizerFast": PreTrainedTokenizerFast,
 }
-_TOKENIZERS = {**_FAST, "LlamaTokenizer": LlamaTokenizer, "LlamaTokenizerFast": LlamaTokenizerFast}
+# LLaMA 3's tokenizer.json holds a BPE of bytes. Under the name that the folders give, transformers 5 makes a
+# tokenizer of LLaMA 2's kind of it, which loses every space; here it is read as it is written.
+_TOKENIZERS = {
+    **_FAST,
+    "LlamaTokenizer": PreTrainedTokenizerFast,
+    "LlamaTokenizerFast": PreTrainedTokenizerFast,
+}
 _CLIP_TOKENIZERS = {**_FAST, "CLIPTokenizer": CLIPTokenizer, "CLIPTokenizerFast": CLIPTokenizerFast}
 # The Pillow one on every machine: torchvision's resizes a little differently, and may or may not be
 # installed.

@@ -35,6 +35,8 @@ def _defaults(parts: WanParts) -> Defaults:
     elif parts.low_noise_expert is not None:  # Wan 2.2 A14B
         steps = 40
         guidance, guidance_2 = (4.0, 3.0) if "t2v" in parts.tasks else (3.5, 3.5)
+    elif parts.tasks == ("flf2v",):  # Wan 2.1's for two pictures is published for 720p alone
+        height, width = 720, 1280
     return Defaults(
         height=height,
         width=width,
