@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.update(
     HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", OMP_WAIT_POLICY="PASSIVE", TOKENIZERS_PARALLELISM="false"
 )
+# The same examples each time, and none fails because the machine was slow just then.
+settings.register_profile(
+    "vitascope", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("vitascope")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

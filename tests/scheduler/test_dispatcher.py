@@ -6,6 +6,7 @@ import asyncio
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -39,6 +40,7 @@ from vitascope.wire import (
     WatchPreview,
 )
 
+PATIENCE_S = 600.0  # a net for what hangs
 W1, W2 = "worker-0.1", "worker-0.2"  # one berth: the second is started when the first is lost
 CARD = ModelCard(
     name="m", family="f", tasks=("t2v",), identity="x",
@@ -138,10 +140,10 @@ class Bench:
         """Speak as a worker; return when the dispatcher has heard and written all."""
         for event in events:
             self.news.put_nowait((worker, event))
-        await asyncio.wait_for(self.dispatcher.drain(), 5)
+        await asyncio.wait_for(self.dispatcher.drain(), PATIENCE_S)
 
     async def command(self, kind, worker: str = W1):
-        name, command = await asyncio.wait_for(self.sent.get(), 5)
+        name, command = await asyncio.wait_for(self.sent.get(), PATIENCE_S)
         assert isinstance(command, kind), command
         assert name == worker
         return command
@@ -159,7 +161,7 @@ class Bench:
         # The first look may have begun before this call; the third begins when the second is over.
         for _ in range(3):
             self.wake()
-            await asyncio.wait_for(self.looks.get(), 5)
+            await asyncio.wait_for(self.looks.get(), PATIENCE_S)
 
 
 @asynccontextmanager
@@ -257,8 +259,8 @@ async def test_progress_is_written_soon_and_not_each_time():
         )
         for _ in range(100):
             bench.news.put_nowait((W1, progress(command, 3)))
-        await asyncio.wait_for(version, 5)
-        await asyncio.wait_for(bench.dispatcher.drain(), 5)
+        await asyncio.wait_for(version, PATIENCE_S)
+        await asyncio.wait_for(bench.dispatcher.drain(), PATIENCE_S)
         assert bench.store.get(job.id).tally.percent == 75
         assert len(seen) <= 3
 
@@ -315,13 +317,13 @@ async def test_a_worker_lost_while_a_job_is_claimed_for_it_loses_no_job():
 
         def slow(*args):
             claiming.set()
-            assert lost.wait(5)
+            assert lost.wait(PATIENCE_S)
             return claim(*args)
 
         bench.store.claim = slow
         job = bench.submit()
         await bench.say(Ready(card=CARD, pid=1))
-        assert await asyncio.to_thread(claiming.wait, 5)
+        assert await asyncio.to_thread(claiming.wait, PATIENCE_S)
         await bench.say(Lost(-9))
         bench.store.claim = claim
         lost.set()
@@ -487,7 +489,7 @@ async def test_who_watches_a_waiting_job_gets_previews_once_it_runs():
             assert (await bench.command(WatchPreview)).enabled
 
 
-async def test_an_eta_is_unknown_at_first_and_counts_those_before():
+async def test_an_eta_is_unknown_at_first_and_counts_those_before(monkeypatch):
     async with running(Bench()) as bench:
         first, second, third = bench.submit(), bench.submit(), bench.submit()
         command = await bench.started()
@@ -495,8 +497,10 @@ async def test_an_eta_is_unknown_at_first_and_counts_those_before():
         await bench.say(finished(command))  # 4 s of steps and 1 s after
         await bench.started()
         await bench.settled()
-        assert bench.dispatcher.eta_s(second) == pytest.approx(5.0, abs=0.5)
-        assert bench.dispatcher.eta_s(third) == pytest.approx(10.0, abs=0.5)
+        now = bench.launcher._roster.held[second.id].seen_at
+        monkeypatch.setattr("vitascope.scheduler.roster.time", SimpleNamespace(monotonic=lambda: now))
+        assert bench.dispatcher.eta_s(second) == pytest.approx(5.0)
+        assert bench.dispatcher.eta_s(third) == pytest.approx(10.0)
 
 
 async def test_why_no_worker_is_ready_is_told_until_one_is():
@@ -549,16 +553,32 @@ async def test_a_slow_store_never_blocks_the_event_loop():
 
         def slow():
             entered.set()
-            late.append(not passed.wait(5))
+            late.append(not passed.wait(PATIENCE_S))
             return waiting()
 
         bench.store.waiting = slow  # a disk that takes its time
         bench.wake()
-        await asyncio.to_thread(entered.wait, 5)
+        await asyncio.to_thread(entered.wait, PATIENCE_S)
         await bench.say(Preview(job_id="j", step=1, image=b""))
         passed.set()
         await bench.settled()
         assert not any(late)
+
+
+async def test_a_job_whose_worker_hangs_goes_on_from_its_checkpoint_and_the_last_time_fails():
+    async with running(Bench(max_attempts=2)) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        await bench.say(Checkpointed(job_id=job.id, token=command.token, step=2, key="ck2"))
+        await bench.say(Lost(-9, hung_s=1801.0))
+        await bench.say(Ready(card=CARD, pid=2), worker=W2)
+        again = await bench.command(Generate, W2)
+        assert (again.resume_key, again.resume_step) == ("ck2", 2)
+        await bench.say(Lost(-9, hung_s=1801.0), worker=W2)
+        failed = bench.store.get(job.id)
+        assert (failed.state, failed.failure.code) == (State.FAILED, "worker_hung")
+        assert "no headway for 1801 s" in failed.failure.message
+        assert "the last of 2 attempts" in failed.failure.message
 
 
 LIFE = ["waiting", "claim", "progress", "checkpoint", "store_output", "succeed"]
@@ -575,7 +595,7 @@ async def test_a_database_that_goes_down_at_any_call_loses_nothing_and_does_noth
         bench.files.update({"ck1", "clip", "later"})
         job = bench.submit(num_outputs=2)
         if call in LIFE[:2]:
-            await asyncio.wait_for(bench.store.down.wait(), 5)
+            await asyncio.wait_for(bench.store.down.wait(), PATIENCE_S)
             bench.store.up.set()
         command = await bench.started()
         held = {"job_id": job.id, "token": command.token}
@@ -587,7 +607,7 @@ async def test_a_database_that_goes_down_at_any_call_loses_nothing_and_does_noth
             Finished(files=(later,), stats=STATS, **held),
         ]
         speaking = asyncio.create_task(bench.say(*said))
-        await asyncio.wait_for(bench.store.down.wait(), 5)
+        await asyncio.wait_for(bench.store.down.wait(), PATIENCE_S)
         bench.store.up.set()
         await speaking
         done = bench.store.get(job.id)
@@ -603,10 +623,10 @@ async def test_a_database_that_stays_down_does_not_keep_the_server_from_stopping
     bench = Bench(store=FaultyStore)
     bench.store.faults = {"waiting": "undone"}
     dispatching = asyncio.create_task(bench.dispatcher.run())
-    await asyncio.wait_for(bench.store.down.wait(), 5)
+    await asyncio.wait_for(bench.store.down.wait(), PATIENCE_S)
     bench.dispatcher.stop_intake()
     with pytest.raises(StoreUnavailable):
-        await asyncio.wait_for(dispatching, 5)
+        await asyncio.wait_for(dispatching, PATIENCE_S)
     bench.dispatcher.close()
 
 
