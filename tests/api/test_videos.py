@@ -161,6 +161,14 @@ def test_pages_follow_each_other_without_gap_or_repetition(client, order):
     assert seen == (ids if order == "asc" else ids[::-1])
 
 
+def test_no_page_is_empty_while_more_follow(client, house):
+    older, newer = create(client, 2)
+    house.start(newer)
+    client.delete(f"/v1/videos/{newer}")  # gone for readers, and in the store until its worker has stopped
+    page = client.get("/v1/videos", params={"limit": 1}).json()
+    assert (page["last_id"], page["has_more"]) == (older, False)
+
+
 def test_twenty_are_listed_unless_told_otherwise(client):
     create(client, 21)
     page = client.get("/v1/videos").json()

@@ -44,8 +44,11 @@ def find(services: Services, job_id: str) -> View:
 
 
 def page(services: Services, after: str | None, limit: int, order: Order) -> tuple[Sequence[View], bool]:
-    """Return one page of jobs, and whether more follow; blocking."""
+    """Return one page of jobs, and whether more follow; blocking. None is empty while more follow."""
     if after is not None and not _ID.fullmatch(after):
         return [], False
     jobs, more = services.store.page(after=after, limit=limit, order=order)
-    return [view(services, job) for job in jobs if not job.delete_requested], more
+    shown = [view(services, job) for job in jobs if not job.delete_requested]
+    if more and not shown:  # all of them are being deleted; who pages on needs a last one
+        return page(services, jobs[-1].id, limit, order)
+    return shown, more
