@@ -51,11 +51,12 @@ def test_a_decoder_that_takes_too_long_is_ended(clips):
 
 
 @pytest.mark.parametrize("end", ["os.abort()", "sys.exit(3)", "print('{}}')"])
-def test_a_decoder_that_ends_badly_is_a_refusal(clips, monkeypatch, end):
+def test_a_decoder_that_ends_badly_is_a_refusal_and_in_the_log(clips, monkeypatch, caplog, end):
     command = (DECODER[0], "-c", f"import os, sys, resource; resource.setrlimit(4, (0, 0)); {end}")
     monkeypatch.setattr("vitascope.media.clips.DECODER", command)
     with pytest.raises(InvalidMedia, match="takes too much"):
         Clips(clips.artifacts, clips.limits).measure(encoded())
+    assert "decoder gave no answer" in caplog.text
 
 
 def test_the_joint_of_two_clips_is_there_once():

@@ -5,6 +5,7 @@ What comes from outside is decoded by `decoder.py` in a process of its own; what
 
 from __future__ import annotations
 
+import logging
 import subprocess
 import sys
 import threading
@@ -26,6 +27,8 @@ from vitascope.media.lossless import SUFFIX, read_lossless
 DECODER = (sys.executable, "-P", "-m", "vitascope.media.decoder")
 TIMEOUT_S = 180.0
 AT_ONCE = 2  # clips being decoded; more would take the processor from everything else
+
+log = logging.getLogger(__name__)
 
 Source = bytes | str  # what was uploaded, or the key of a stored file
 
@@ -89,7 +92,8 @@ class Clips:
                     with self.artifacts.open(source) as file:
                         done = self._run(command, stdin=file)
                 return msgspec.json.decode(done.stdout, type=Answer)
-            except (subprocess.SubprocessError, msgspec.DecodeError):
+            except (subprocess.SubprocessError, msgspec.DecodeError) as error:
+                log.warning("a clip's decoder gave no answer, for the clip's fault or its own: %s", error)
                 return None
 
     def _run(self, command: list[str], **stdin: object) -> subprocess.CompletedProcess[bytes]:
