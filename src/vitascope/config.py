@@ -207,6 +207,12 @@ class Settings(BaseModel):
         None, description="Folder below which clients may name pictures as file:// URLs; none if unset."
     )
     max_attempts: int = Field(3, ge=1, description="Times a job is started before a lost worker fails it.")
+    hang_after_s: float = Field(
+        1800.0,
+        ge=0,
+        description="Seconds without headway (a step, a part of loading or decoding) after which a worker is "
+        "killed and started again; ten times a step's known time if that is more; 0 for never.",
+    )
     checkpoint_interval_s: float = Field(
         5.0, ge=0, description="Seconds of work between saved states of a job."
     )

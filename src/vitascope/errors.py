@@ -235,6 +235,12 @@ class WorkerLost(VitascopeError):
     retryable = True
 
 
+class WorkerHung(WorkerLost):
+    """The worker made no headway, was killed for it, and the job's attempts are used up."""
+
+    code = "worker_hung"
+
+
 class GenerationFailed(VitascopeError):
     """The engine could not finish a generation for a reason that is not the caller's."""
 

@@ -129,7 +129,8 @@ def build(settings: Settings) -> Server:
     changes = Changes()
     artifacts = FolderArtifacts(settings.artifacts_dir)
     store = SqlStore(settings.store_url, retention_s=settings.retention_s, on_change=changes.notify)
-    fleet, roster = Fleet(), Roster()
+    roster = Roster()
+    fleet = Fleet(hang_after_s=settings.hang_after_s, slowest_s=roster.slowest_s)
     launcher = Launcher(settings, store.launches, fleet, roster)
     dispatcher = Dispatcher(store, artifacts, fleet, launcher, roster, max_attempts=settings.max_attempts)
     services = Services(

@@ -91,10 +91,18 @@ def test_a_broken_checkpoint_is_known_before_anything_is_measured(tmp_path):
 
 def test_each_percent_is_told_once():
     line = Line()
-    told = Told(line.send)
+    told = Told(line.send, clock=lambda: 0.0)
     for done in range(2001):
         told("load", done, 2000)
     assert [event.progress for event in line.heard] == [percent / 100 for percent in range(101)]
     assert line.heard[-1] == Loading(stage="load", progress=1.0)
     told("download", 0, 0)  # an empty repository
     assert line.heard[-1] == Loading(stage="download", progress=0.0)
+
+
+def test_slow_headway_within_a_percent_is_told_now_and_then():
+    line, now = Line(), 0.0
+    told = Told(line.send, clock=lambda: now)
+    for now in range(25):  # noqa: B007  # the clock reads it
+        told("download", 1, 1000)
+    assert line.heard == [Loading(stage="download", progress=0.0)] * 3

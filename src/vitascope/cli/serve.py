@@ -27,7 +27,7 @@ _GROUPS = {
         "max_queue max_body_bytes max_input_pixels max_input_frames allow_remote_media allow_media_domain "
         "allowed_local_media_path"
     ),
-    "Jobs": "data_dir database_url max_attempts checkpoint_interval_s retention_s",
+    "Jobs": "data_dir database_url max_attempts hang_after_s checkpoint_interval_s retention_s",
 }
 _PANELS = {name: panel for panel, names in _GROUPS.items() for name in names.split()}
 

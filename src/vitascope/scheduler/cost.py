@@ -38,6 +38,11 @@ class Rates:
     decode_s: float | None = None
     finish_s: float | None = None
 
+    @property
+    def longest_s(self) -> float:
+        """The longest of them."""
+        return max(self.step_s, self.encode_s or 0.0, self.decode_s or 0.0, self.finish_s or 0.0)
+
 
 def shape_of(request: GenerationRequest) -> Shape:
     """Return the shape of a request; guidance above 1 takes a second pass."""

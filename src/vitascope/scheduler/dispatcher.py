@@ -275,7 +275,7 @@ class Dispatcher:
             case Lost():
                 forgive = self._stopping or not self._models.knows(worker)
                 self._models.hear(worker, event)
-                await self._reports.lose(worker, forgive=forgive)
+                await self._reports.lose(worker, forgive=forgive, hung_s=event.hung_s)
             case Preview():
                 self._previews.deliver(event)
             case _:

@@ -7,6 +7,8 @@ reason, the child exits by itself.
 from __future__ import annotations
 
 import asyncio
+import logging
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -17,6 +19,9 @@ from vitascope.wire import Command, Event, ReceiveBuffer, decode_event, encode
 
 WORKER = (sys.executable, "-P", "-m", "vitascope.worker.main")
 READ_BYTES = 1 << 16
+KILL_PATIENCE_S = 30.0
+
+log = logging.getLogger(__name__)
 
 
 class WorkerProcess:
@@ -76,8 +81,17 @@ class WorkerProcess:
         except ConnectionError:
             return b""
 
+    def kill(self) -> None:
+        """Kill the child, whatever it does, and hear no more of it."""
+        self._writer.close()
+        if self._process.returncode is None:
+            self._process.kill()
+
     async def end(self, grace_s: float) -> int:
-        """Make sure that the child is gone (close the socket, wait, terminate, kill); return its status."""
+        """Make sure that the child is gone (close the socket, wait, terminate, kill); return its status.
+
+        One that a driver holds in the kernel cannot be waited for: it is left to its fate after a while.
+        """
         self._writer.close()
         for signal_it in (None, self._process.terminate, self._process.kill):
             if signal_it is not None and self._process.returncode is None:
@@ -85,7 +99,11 @@ class WorkerProcess:
             with suppress(TimeoutError):
                 async with asyncio.timeout(grace_s):
                     return await self._process.wait()
-        return await self._process.wait()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(KILL_PATIENCE_S):
+                return await self._process.wait()
+        log.error("process %d was killed and does not end; what it holds of its device is not free", self.pid)
+        return -signal.SIGKILL
 
 
 async def _write_settings(process: asyncio.subprocess.Process, settings: Settings) -> None:

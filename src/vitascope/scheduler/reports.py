@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ParamSpec, Protocol
 
-from vitascope.errors import IllegalTransition, NotFound, StaleClaim, WorkerLost
+from vitascope.errors import IllegalTransition, NotFound, StaleClaim, WorkerHung, WorkerLost
 from vitascope.jobs.job import Failure, Job, State, Tally
 from vitascope.jobs.moves import percent
 from vitascope.jobs.store import Store
@@ -142,22 +142,24 @@ class Reports:
         fail = partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
         await self._end(held, fail)
 
-    async def lose(self, worker: str, *, forgive: bool) -> None:
-        """Put what a lost worker held back in line; unless forgiven, fail it if that was once too often."""
+    async def lose(self, worker: str, *, forgive: bool, hung_s: float | None = None) -> None:
+        """Put what a lost worker held back in line; unless forgiven, fail it if that was once too often.
+
+        `hung_s` is how long the worker hung, if it was killed for that.
+        """
         for held in self._roster.remove_worker(worker):
             await self._flush(held)
             try:
                 if forgive or held.job.claim.attempts < self._max_attempts:
                     await self.requeue(held, forgive=forgive)
                 else:
-                    await self._give_up(held)
+                    await self._give_up(held, hung_s)
             except REFUSED as refusal:
                 log.warning("lost by %s: %s", worker, refusal, extra={"job_id": held.job.id})
                 self._release(held)
 
-    async def _give_up(self, held: Held) -> None:
-        message = f"The worker was lost {held.job.claim.attempts} times while it made this clip."
-        failure = Failure(code=WorkerLost.code, message=message)
+    async def _give_up(self, held: Held, hung_s: float | None) -> None:
+        failure = _lost(held.job.claim.attempts, hung_s)
         await self._end(
             held, partial(self._store.fail, held.job.id, failure, self._clock(), token=held.token)
         )
@@ -230,6 +232,17 @@ class Reports:
                 await self._off(self._files.delete, key)
             except OSError as error:  # the sweeper comes for it later
                 log.warning("a file is not removed: %s", error.strerror)
+
+
+def _lost(attempts: int, hung_s: float | None) -> Failure:
+    """Say why a job failed whose worker was lost too often, the last time because it hung or otherwise."""
+    if hung_s is None:
+        message = f"The worker was lost {attempts} times while it made this clip."
+        return Failure(code=WorkerLost.code, message=message)
+    message = (
+        f"The worker made no headway for {hung_s:.0f} s and was ended, at the last of {attempts} attempts."
+    )
+    return Failure(code=WorkerHung.code, message=message)
 
 
 def _keys(event: Report) -> list[str]:

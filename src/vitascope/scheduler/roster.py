@@ -122,6 +122,11 @@ class Roster:
             self.costs.observe_step(held.job.request, (now - held.seen_at) / steps)
         held.stage, held.step, held.seen_at = progress.stage, progress.step, now
 
+    def slowest_s(self, worker: str) -> float:
+        """Return the longest that a part of what a worker holds is known to take; 0 if nothing is known."""
+        known = [self.costs.rates(held.job.request) for held in self.held.values() if held.worker == worker]
+        return max((rates.longest_s for rates in known if rates is not None), default=0.0)
+
     def eta_s(self, job: Job) -> float | None:
         """Estimate the seconds until an unfinished job is done; None when nobody can tell."""
         held = self.held.get(job.id)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Lock
@@ -16,6 +18,8 @@ from vitascope.models.family import Family
 from vitascope.models.registry import describe
 from vitascope.worker.channel import Line
 from vitascope.worker.downloads import DownloadLog
+
+SIGN_OF_LIFE_S = 10.0  # a percent of a large download takes long; the server kills what makes no headway
 
 
 def load_model(settings: Settings, line: Line) -> Family | None:
@@ -39,6 +43,7 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         cache_dir=settings.model_cache_dir,
         offline=settings.offline,
         on_download=downloaded,
+        replaced=settings.replaced,
     )
     name = settings.model_name or name_of(settings.model_path)
     checkpoint = Checkpoint.open(root, name, replaced=settings.replaced)
@@ -57,20 +62,24 @@ def load_model(settings: Settings, line: Line) -> Family | None:
 
 
 class Told:
-    """Tells the server how far a stage is, at each whole percent. From any thread."""
+    """Tells the server how far a stage is: each whole percent, and slow headway too. From any thread."""
 
-    def __init__(self, send: Callable[[wire.Event], None]) -> None:
+    def __init__(
+        self, send: Callable[[wire.Event], None], clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._send = send
+        self._clock = clock
         self._last: tuple[str, int] | None = None
+        self._told_at = -math.inf
         self._lock = Lock()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        """Tell, if there is something new."""
-        percent = 100 * done // max(total, 1)
+        """Tell, if there is something new; called whenever there is some headway."""
+        percent, now = 100 * done // max(total, 1), self._clock()
         with self._lock:
-            if self._last == (stage, percent):
+            if self._last == (stage, percent) and now < self._told_at + SIGN_OF_LIFE_S:
                 return
-            self._last = stage, percent
+            self._last, self._told_at = (stage, percent), now
         self._send(wire.Loading(stage=stage, progress=percent / 100))
 
 
