@@ -324,13 +324,13 @@ def quick_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     house = House(root / "artifacts", Settings(data_dir=root, max_body_bytes=2**20))
     house.scheduling.wake = house.finish_all  # type: ignore[method-assign]
     house.launching.first_state = InstanceState.READY
-    http = uvicorn.Server(uvicorn.Config(house.app, log_config=None, lifespan="off"))
+    http = uvicorn.Server(uvicorn.Config(house.app, log_config=None, lifespan="off", timeout_keep_alive=600))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=http.run, kwargs={"sockets": [listener]}, name="quick-server")
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
         http.should_exit = True
-        thread.join(60)
+        thread.join()
     house.services.close()
 
 
@@ -355,7 +355,7 @@ def waiting_call(house: House, client: TestClient) -> Iterator[Callable[..., tup
             version = house.services.changes.version()
             answer = pool.submit(client.post, path, **content)
             while len(house.store.waited_for()) < jobs:
-                version = asyncio.run(asyncio.wait_for(house.services.changes.wait(None, version), 20))
+                version = asyncio.run(asyncio.wait_for(house.services.changes.wait(None, version), 600))
             return answer, [job.id for job in house.store.waited_for()]
 
         yield call
@@ -386,7 +386,7 @@ def leaving_call(house: House) -> Callable[..., None]:
         async def send(message: Any) -> None:
             sent.append(message)
 
-        asyncio.run(asyncio.wait_for(house.app(scope, receive, send), 20))
+        asyncio.run(asyncio.wait_for(house.app(scope, receive, send), 600))
         assert sent == []
 
     return call

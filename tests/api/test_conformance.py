@@ -20,7 +20,7 @@ UNCHECKED = [positive_data_acceptance]  # a model's own rules are in its card, n
 
 @pytest.fixture(scope="module")
 def operations(quick_url: str) -> list[Any]:
-    document = requests.get(f"{quick_url}/openapi.json", timeout=60).json()
+    document = requests.get(f"{quick_url}/openapi.json", timeout=600).json()
     schema = schemathesis.openapi.from_dict(document, config=SchemathesisConfig())
     schema.config.update(base_url=quick_url)
     return [found.ok() for found in schema.get_all_operations()]
@@ -46,6 +46,6 @@ def test_every_answer_is_a_documented_one(operations, quick_url, mode, num_fuzz_
             @quick
             @given(operation.as_strategy(generation_mode=mode))
             def send(case: Case) -> None:
-                case.call_and_validate(session=session, excluded_checks=UNCHECKED, timeout=60)
+                case.call_and_validate(session=session, excluded_checks=UNCHECKED, timeout=600)
 
             send()

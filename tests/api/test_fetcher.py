@@ -44,7 +44,7 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(b"a picture" if self.path != "/large" else b"x" * 101)
         if self.path == "/slow":
             self.wfile.flush()
-            self.release.wait(20)
+            self.release.wait(600)
 
     def log_message(self, *_: Any) -> None:
         pass
@@ -105,7 +105,7 @@ class World:
         except KeyError:
             return list(await resolve(host, port))  # an address; names are not in these tests
 
-    def fetch(self, url: str, *, timeout_s: float = 20, **policy: Any) -> bytes:
+    def fetch(self, url: str, *, timeout_s: float = 600, **policy: Any) -> bytes:
         allowed = Policy(**{"remote": True, "max_bytes": 100, **policy})
         fetcher = Fetcher(allowed, resolver=self._resolve, network=self.network, timeout_s=timeout_s)
         return asyncio.run(fetcher.fetch(url))

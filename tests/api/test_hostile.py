@@ -197,7 +197,7 @@ def ask(
 ) -> tuple[int, Any, bytes]:
     """Send what an HTTP library would refuse to; return status, headers and body."""
     place = urlsplit(url)
-    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=60)
+    connection = http.client.HTTPConnection(place.hostname, place.port, timeout=600)
     try:
         connection.putrequest(method, target, skip_accept_encoding=True, skip_host="host" in headers)
         for name, value in {"content-length": str(len(body)), **headers}.items():
@@ -315,7 +315,7 @@ HEAD = b"POST /v1/videos HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: applicatio
 def talk(url: str, *said: bytes, hang_up: bool = False) -> bytes:
     """Send bytes as they are; return what came."""
     place = urlsplit(url)
-    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=600) as connection:
         for data in said:
             connection.sendall(data)
         if hang_up:
@@ -345,7 +345,7 @@ def test_a_body_without_end_is_cut_at_the_limit(quick_url):
     place = urlsplit(quick_url)
     chunk = b"%x\r\n%s\r\n" % (2**16, b" " * 2**16)
     sent = 0
-    with socket.create_connection((place.hostname, place.port), timeout=60) as connection:
+    with socket.create_connection((place.hostname, place.port), timeout=600) as connection:
         connection.sendall(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         connection.setblocking(False)
         while not select.select([connection], [connection], [], 60)[0]:

@@ -400,6 +400,13 @@ def ended_by(house, task, end):
     return worker
 
 
+@pytest.fixture
+def patient(monkeypatch):
+    """A cancel waits for as long as it takes."""
+    monkeypatch.setattr("vitascope.api.multi_gpu.CANCEL_WAIT_S", 600.0)
+
+
+@pytest.mark.usefixtures("patient")
 def test_a_running_task_is_cancelled_once_the_device_is_free(client, house, body):
     task = submitted(client, body)
     token = house.start(f"video_{task}")
@@ -409,6 +416,7 @@ def test_a_running_task_is_cancelled_once_the_device_is_free(client, house, body
     assert status(client, task)["status"] == "Cancelled"
 
 
+@pytest.mark.usefixtures("patient")
 def test_a_task_that_finishes_before_it_is_stopped_has_finished(client, house, body):
     task = submitted(client, body)
     house.start(f"video_{task}")

@@ -39,7 +39,7 @@ def test_sync_answers_the_clip_with_its_headers_and_leaves_nothing(house, waitin
     answer, [job_id] = waiting_call(SYNC, files={"prompt": (None, "a red circle"), "seed": (None, "7")})
     assert house.store.get(job_id).request.seed == 7
     house.finish(job_id)
-    response = answer.result(20)
+    response = answer.result(600)
     assert (response.status_code, response.content) == (200, clip)
     headers = response.headers
     assert (headers["content-type"], headers["content-length"]) == ("video/mp4", str(len(clip)))
@@ -57,7 +57,7 @@ def test_sync_tells_what_had_no_effect(house, waiting_call):
     body = {**PROMPT, "boundary_ratio": 0.875, "guidance_scale": 3, "guidance_scale_2": 3.0}
     answer, [job_id] = waiting_call(SYNC, json=body)
     house.finish(job_id)
-    warnings = json.loads(answer.result(20).headers["x-warnings"])
+    warnings = json.loads(answer.result(600).headers["x-warnings"])
     assert [warning.split()[0] for warning in warnings] == ["guidance_scale_2", "boundary_ratio"]
 
 
@@ -72,7 +72,7 @@ def test_sync_is_a_listed_job_while_it_waits(client, house, waiting_call):
     answer, [job_id] = waiting_call(SYNC, json=PROMPT)
     assert client.get(f"/v1/videos/{job_id}").json()["status"] == "queued"
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_sync_is_a_listed_job_while_it_waits(client, house, waiting_call):
 def test_a_failed_job_is_answered_with_its_error_and_leaves_nothing(house, waiting_call, code, status):
     answer, [job_id] = waiting_call(SYNC, json=PROMPT)
     house.store.fail(job_id, Failure(code=code, message="It did not work."), time.time())
-    error = refusal(answer.result(20), status)
+    error = refusal(answer.result(600), status)
     assert (error["code"], error["message"]) == (code, "It did not work.")
     assert house.store.page(after=None, limit=9, order="asc")[0] == []
 
@@ -92,7 +92,7 @@ def test_a_job_that_somebody_stops_ends_the_wait(client, house, waiting_call, st
     answer, [job_id] = waiting_call(SYNC, json=PROMPT)
     url = f"/v1/videos/{job_id}"
     assert (client.post(f"{url}/cancel") if stop == "cancel" else client.delete(url)).status_code == 200
-    assert refusal(answer.result(20))["code"] == "cancelled"
+    assert refusal(answer.result(600))["code"] == "cancelled"
     assert house.store.waited_for() == []
 
 

@@ -42,7 +42,7 @@ def test_a_clip_comes_as_base64_and_leaves_nothing(house, waiting_call, clip):
     request = house.store.get(job_id).request
     assert (request.num_frames, request.seed, request.negative_prompt) == (5, 7, "no")
     house.finish(job_id)
-    response = answer.result(20)
+    response = answer.result(600)
     assert response.status_code == 200
     made = response.json()
     assert isinstance(made.pop("created"), int)
@@ -56,7 +56,7 @@ def test_base64_is_whole_whatever_the_length(house, waiting_call, size):
     data = bytes(i % 251 for i in range(size))
     answer, [job_id] = waiting_call(TEXT, json=body())
     house.finish(job_id, data)
-    assert base64.b64decode(answer.result(20).json()["data"][0]["b64_json"], validate=True) == data
+    assert base64.b64decode(answer.result(600).json()["data"][0]["b64_json"], validate=True) == data
 
 
 def test_kwargs_may_be_an_object_and_the_fields_may_stand_beside_it(house, waiting_call):
@@ -64,7 +64,7 @@ def test_kwargs_may_be_an_object_and_the_fields_may_stand_beside_it(house, waiti
     request = house.store.get(job_id).request
     assert (request.fps, request.negative_prompt) == (4, "no")
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 @pytest.mark.parametrize("kwargs", [{"seed": -1}, {"seed": None}, {}])
@@ -72,7 +72,7 @@ def test_without_a_seed_one_is_drawn(house, waiting_call, kwargs):
     answer, [job_id] = waiting_call(TEXT, json=body(kwargs, prompt=["a red circle"]))
     assert house.store.get(job_id).request.seed >= 0
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 def test_n_clips_have_following_seeds_and_come_in_order(house, waiting_call, clip):
@@ -80,7 +80,7 @@ def test_n_clips_have_following_seeds_and_come_in_order(house, waiting_call, cli
     request = house.store.get(job_id).request
     assert (request.seed, request.num_outputs) == (5, 3)
     house.finish(job_id)
-    clips = [base64.b64decode(item["b64_json"]) for item in answer.result(20).json()["data"]]
+    clips = [base64.b64decode(item["b64_json"]) for item in answer.result(600).json()["data"]]
     assert clips == [clip, clip + b"1", clip + b"2"]
     assert nothing_is_left(house)
     assert list(house.artifacts.keys()) == []
@@ -89,7 +89,7 @@ def test_n_clips_have_following_seeds_and_come_in_order(house, waiting_call, cli
 def test_a_failure_ends_the_call(house, waiting_call):
     answer, [job_id] = waiting_call(TEXT, json=body(n=2))
     house.store.fail(job_id, Failure(code="out_of_memory", message="Too large."), time.time())
-    assert refusal(answer.result(20), 500) == "Too large."
+    assert refusal(answer.result(600), 500) == "Too large."
     assert nothing_is_left(house)
 
 
@@ -113,7 +113,7 @@ def test_a_call_needs_room_in_the_queue(open_house):
 def test_a_url_is_on_this_server_and_the_clip_stays(client, house, waiting_call, clip):
     answer, [job_id] = waiting_call(TEXT, json=body({"response_format": "url"}))
     house.finish(job_id)
-    [made] = answer.result(20).json()["data"]
+    [made] = answer.result(600).json()["data"]
     assert made == {"url": f"http://127.0.0.1:8000/v1/videos/{job_id}/content", "b64_json": None}
     assert client.get(made["url"]).content == clip
     assert not house.store.get(job_id).waited_for
@@ -122,7 +122,7 @@ def test_a_url_is_on_this_server_and_the_clip_stays(client, house, waiting_call,
 def test_each_of_n_clips_has_a_url(client, house, waiting_call, clip):
     answer, [job_id] = waiting_call(TEXT, json=body({"response_format": "url"}, n=2))
     house.finish(job_id)
-    urls = [made["url"] for made in answer.result(20).json()["data"]]
+    urls = [made["url"] for made in answer.result(600).json()["data"]]
     assert [client.get(url).content for url in urls] == [clip, clip + b"1"]
 
 
@@ -131,7 +131,7 @@ def test_a_picture_sets_the_shape_of_the_clip_and_the_answer_says_so(house, wait
     request = house.store.get(job_id).request
     assert (request.width, request.height, request.task) == (48, 16, "i2v")
     house.finish(job_id)
-    [warning] = answer.result(20).json()["warnings"]
+    [warning] = answer.result(600).json()["warnings"]
     assert warning.startswith("The picture is 200x100 and the clip 48x16")
 
 
@@ -149,7 +149,7 @@ def test_the_size_comes_from_the_picture_the_area_or_the_caller(house, waiting_c
     request = house.store.get(job_id).request
     assert (request.width, request.height) == size
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 def test_two_pictures_make_a_clip_between_them(house, waiting_call, png):
@@ -159,7 +159,7 @@ def test_two_pictures_make_a_clip_between_them(house, waiting_call, png):
     assert (request.task, request.negative_prompt) == ("flf2v", "no")
     assert request.first_frame != request.last_frame
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_progress_is_that_of_all_clips_and_stays_known_after_the_end(client, hou
     assert (seen["progress"], seen["eta_seconds"]) == (0.25, 4.0)
     assert seen["elapsed_seconds"] > 0
     house.finish_running(job_id)
-    answer.result(20)
+    answer.result(600)
     ended = client.get("/v1/requests/r%201/progress").json()
     assert (ended["progress"], ended["eta_seconds"]) == (1.0, None)
     assert client.get("/v1/requests/r%201/progress").json() == ended
@@ -257,7 +257,7 @@ def test_an_eta_that_nobody_can_tell_is_null(client, house, waiting_call):
     answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "r"}))
     assert client.get("/v1/requests/r/progress").json()["eta_seconds"] is None
     house.finish(job_id)
-    answer.result(20)
+    answer.result(600)
 
 
 def test_progress_of_an_unknown_request_is_404(client):
@@ -273,7 +273,7 @@ def test_an_abort_stops_the_work_and_the_call_says_so(client, house, waiting_cal
     if running:
         assert house.store.get(job_id).cancel_requested
         house.store.cancelled(job_id, token, time.time())
-    assert refusal(answer.result(20), 409) == "The request has been cancelled."
+    assert refusal(answer.result(600), 409) == "The request has been cancelled."
     assert nothing_is_left(house)
     assert client.post(url).json() == {"msg": "NO_OP"}
 
@@ -283,7 +283,7 @@ def test_an_abort_of_another_model_finds_nothing(client, house, waiting_call, ui
     answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "r"}))
     assert client.post(f"/v1/models/{uid}/requests/r/abort").json() == {"msg": "NOT_FOUND"}
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 def test_an_abort_of_an_unknown_request_finds_nothing(client):
@@ -301,17 +301,17 @@ def test_a_request_id_that_runs_cannot_be_used_again(client, house, waiting_call
     answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "r"}))
     assert "runs already" in refusal(client.post(TEXT, json=body({"request_id": "r"})))
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
     again, [job_id] = waiting_call(TEXT, json=body({"request_id": "r"}))
     house.finish(job_id)
-    assert again.result(20).status_code == 200
+    assert again.result(600).status_code == 200
 
 
 def test_a_refused_call_frees_its_request_id(client, house, waiting_call):
     refusal(client.post(TEXT, json=body({"request_id": "r", "num_frames": 6})))
     answer, [job_id] = waiting_call(TEXT, json=body({"request_id": "r"}))
     house.finish(job_id)
-    assert answer.result(20).status_code == 200
+    assert answer.result(600).status_code == 200
 
 
 def test_only_the_last_ended_calls_are_remembered():

@@ -60,7 +60,7 @@ def waiting_launch(house, client):
 
             house.launching.launch = noted
             answer = pool.submit(client.post, MODELS, json={**SENT, **fields})
-            client.portal.call(asyncio.wait_for, begun.wait(), 20)
+            client.portal.call(asyncio.wait_for, begun.wait(), 600)
             del house.launching.launch
             return answer
 
@@ -71,7 +71,7 @@ def test_a_launch_waits_until_the_model_is_ready(house, client, waiting_launch):
     answer = waiting_launch(trust_remote_code=True)
     assert not answer.done()
     on_loop(house, client, state=InstanceState.READY, progress=1.0)
-    told = answer.result(20)
+    told = answer.result(600)
     assert told.status_code == 200
     assert told.json()["model_uid"] == "second"
     assert told.json()["warnings"][0].startswith("trust_remote_code has no effect here")
@@ -88,7 +88,7 @@ def test_a_launch_waits_until_the_model_is_ready(house, client, waiting_launch):
 def test_a_launch_that_fails_says_why(house, client, waiting_launch, error, status, said):
     answer = waiting_launch()
     on_loop(house, client, state=InstanceState.ERROR, error=error.message, error_code=error.code)
-    assert refusal(answer.result(20), status) == said
+    assert refusal(answer.result(600), status) == said
     [info] = client.get(f"{MODELS}/instances", params={"model_uid": "second"}).json()
     assert (info["status"], info["error"], info["error_code"]) == ("ERROR", said, error.code)
     assert refusal(client.get(f"{MODELS}/second"), 400) == f"second could not be loaded: {said}"
@@ -99,7 +99,7 @@ def test_a_launch_that_is_cancelled_is_499(house, client, waiting_launch, monkey
         raise LaunchCancelled("The launch of second was cancelled.")
 
     monkeypatch.setattr(house.launching, "wait", cancelled)
-    assert refusal(waiting_launch().result(20), 499) == "The launch of second was cancelled."
+    assert refusal(waiting_launch().result(600), 499) == "The launch of second was cancelled."
 
 
 @pytest.mark.parametrize("query", [{}, LATER])

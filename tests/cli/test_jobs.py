@@ -15,16 +15,18 @@ from vitascope.cli.progress import JobBar
 
 
 @pytest.fixture
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
+def dead_port():
+    """A port that nobody listens on, and that nobody else can take meanwhile."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
 
 
 @pytest.mark.parametrize(
     "command", [["list"], ["show", "x"], ["watch", "x"], ["cancel", "x"], ["delete", "x"], ["download", "x"]]
 )
-def test_a_server_that_is_not_there_is_one_line(vitascope, tmp_path, free_port, command):
-    url = f"http://127.0.0.1:{free_port}"
+def test_a_server_that_is_not_there_is_one_line(vitascope, tmp_path, dead_port, command):
+    url = f"http://127.0.0.1:{dead_port}"
     ran = vitascope("jobs", *command, "--url", url)
     assert (ran.status, ran.out) == (1, "")
     assert ran.err == (
@@ -33,9 +35,9 @@ def test_a_server_that_is_not_there_is_one_line(vitascope, tmp_path, free_port, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_server_and_the_key_may_come_from_the_environment(vitascope, monkeypatch, free_port):
-    monkeypatch.setenv("VITASCOPE_URL", f"http://127.0.0.1:{free_port}/v1")
-    assert f"No server answers at http://127.0.0.1:{free_port};" in vitascope("jobs", "list").err
+def test_the_server_and_the_key_may_come_from_the_environment(vitascope, monkeypatch, dead_port):
+    monkeypatch.setenv("VITASCOPE_URL", f"http://127.0.0.1:{dead_port}/v1")
+    assert f"No server answers at http://127.0.0.1:{dead_port};" in vitascope("jobs", "list").err
 
 
 def test_a_url_that_is_none_is_refused(vitascope):

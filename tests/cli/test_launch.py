@@ -199,8 +199,9 @@ def test_models_are_terminated_by_uid(vitascope, server):
 
 @pytest.mark.parametrize("command", [["launch", "x"], ["list"], ["terminate", "x"]])
 def test_a_server_that_is_not_there_is_one_line(vitascope, command):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    ran = vitascope(*command, "-e", f"http://127.0.0.1:{port}")
+    with socket.socket() as bound:  # nobody listens there, and nobody else can meanwhile
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+        ran = vitascope(*command, "-e", f"http://127.0.0.1:{port}")
     assert (ran.status, ran.out) == (1, "")
     assert ran.err.startswith(f"error: No server answers at http://127.0.0.1:{port};")

@@ -56,7 +56,7 @@ def test_a_process_that_dies_before_the_rename_shows_nothing_and_is_cleaned_up_a
         "with FolderArtifacts(Path(sys.argv[1])).new_file('mp4') as pending:\n"
         "    pending.path.write_bytes(b'all of it'); os._exit(9)\n"
     )
-    died = subprocess.run([sys.executable, "-c", script, str(artifacts.root)], timeout=60, check=False)
+    died = subprocess.run([sys.executable, "-c", script, str(artifacts.root)], timeout=600, check=False)
     assert died.returncode == 9
     assert list(artifacts.keys()) == []
 

@@ -34,5 +34,5 @@ def test_the_decoder_gives_up_memory_files_and_time():
         "kinds = r.RLIMIT_AS, r.RLIMIT_CPU, r.RLIMIT_CORE, r.RLIMIT_NOFILE\n"
         "print(json.dumps([r.getrlimit(kind)[0] for kind in kinds]))"
     )
-    done = subprocess.run([DECODER[0], "-P", "-c", told], stdout=subprocess.PIPE, check=True, timeout=60)
+    done = subprocess.run([DECODER[0], "-P", "-c", told], stdout=subprocess.PIPE, check=True, timeout=600)
     assert json.loads(done.stdout) == [7 + decoder.MEMORY_BYTES, decoder.CPU_S, 0, decoder.FILES]

@@ -18,6 +18,8 @@ from vitascope.models.family import Chunk, Media, Sample
 from vitascope.request import GenerationRequest
 from vitascope.sampling.trajectory import Streams, Trajectory
 
+PATIENCE_S = 600.0  # a net for what hangs
+
 CARD = ModelCard(
     name="toy", family="toy", tasks=("t2v", "i2v"), identity="toy",
     defaults=Defaults(height=16, width=16, num_frames=5, fps=8.0, num_inference_steps=4, guidance_scale=1.0),
@@ -115,9 +117,13 @@ class Gate:
     def __init__(self) -> None:
         self.reached, self.opened = threading.Event(), threading.Event()
 
+    def wait_reached(self) -> None:
+        """Return once a thread waits here."""
+        assert self.reached.wait(PATIENCE_S)
+
     def __call__(self, *_: Any) -> None:
         self.reached.set()
-        assert self.opened.wait(20)
+        assert self.opened.wait(PATIENCE_S)
 
 
 @pytest.fixture
