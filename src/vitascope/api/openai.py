@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Annotated, Any
 
@@ -58,6 +58,9 @@ EVENTS_ANSWERS: dict[int | str, dict[str, Any]] = {
     **refusals(400, 404),
 }
 
+Call = Callable[..., Awaitable[Response]]
+Tags = list[str | Enum] | None
+
 
 class OpenAIVideos:
     """The dialect's routes."""
@@ -68,49 +71,27 @@ class OpenAIVideos:
     def router(self) -> APIRouter:
         """Make the routes, documented."""
         routes = APIRouter(prefix="/v1/videos", tags=["OpenAI Videos"])
-        add = routes.add_api_route
-        add(
-            "",
-            self.create,
-            methods=["POST"],
-            response_model=Video,
-            tags=SHARED,
-            responses=refusals(400, 415, 429, 503),
-            openapi_extra={"requestBody": CREATE_BODY, "parameters": [PARAMETER]},
-        )
-        add("", self.list, methods=["GET"], response_model=VideoList, tags=SHARED, responses=refusals(400))
-        for path, call, edit_body in (
-            ("/edits", self.edit, EDIT_BODY),
-            ("/extensions", self.extend, EXTENSION_BODY),
-        ):
+        add, one, unknown = routes.add_api_route, "/{video_id}", refusals(404)
+
+        def post(path: str, call: Call, body: dict[str, Any], *statuses: int, tags: Tags = None) -> None:
             add(
                 path,
                 call,
                 methods=["POST"],
                 response_model=Video,
-                responses=refusals(400, 404, 415, 429, 503),
-                openapi_extra={"requestBody": edit_body, "parameters": [PARAMETER]},
+                tags=tags,
+                responses=refusals(*statuses),
+                openapi_extra={"requestBody": body, "parameters": [PARAMETER]},
             )
-        one = "/{video_id}"
-        unknown = refusals(404)
+
+        post("", self.create, CREATE_BODY, 400, 415, 429, 503, tags=SHARED)
+        add("", self.list, methods=["GET"], response_model=VideoList, tags=SHARED, responses=refusals(400))
+        post("/edits", self.edit, EDIT_BODY, 400, 404, 415, 429, 503)
+        post("/extensions", self.extend, EXTENSION_BODY, 400, 404, 415, 429, 503)
         add(one, self.retrieve, methods=["GET"], response_model=Video, tags=SHARED, responses=unknown)
-        add(
-            one,
-            self.delete,
-            methods=["DELETE"],
-            response_model=DeletedVideo,
-            tags=SHARED,
-            responses=unknown,
-        )
+        add(one, self.delete, methods=["DELETE"], response_model=DeletedVideo, tags=SHARED, responses=unknown)
         add(f"{one}/cancel", self.cancel, methods=["POST"], response_model=Video, responses=unknown)
-        add(
-            f"{one}/remix",
-            self.remix,
-            methods=["POST"],
-            response_model=Video,
-            responses=refusals(400, 404, 415, 429, 503),
-            openapi_extra={"requestBody": REMIX_BODY, "parameters": [PARAMETER]},
-        )
+        post(f"{one}/remix", self.remix, REMIX_BODY, 400, 404, 415, 429, 503)
         add(
             f"{one}/content",
             self.content,

@@ -53,22 +53,8 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
 
     """
     values = _open_bags(body.fields)
-    warnings: list[str] = []
-    wishes: dict[str, Any] = {}
-    for name, value in values.items():
-        known = _known(name)
-        if known.use is Use.WISH:
-            wishes[name] = known.kind.read(name, value)
-        elif known.use is Use.INERT:
-            warnings.append(f"{name} has no effect here: {known.about}.")
-        else:
-            _check_offered(name, known, value, card)
-    for name in body.files:
-        known = _known(name)
-        if known.use in {Use.REFUSED, Use.PATH}:
-            _check_offered(name, known, b"", card)
-        if known.use is not Use.SOURCE:
-            raise wrong_type(name, "a plain value", b"")
+    wishes, warnings = _read_fields(values, card)
+    _check_files(body, card)
     wishes |= _size(values, wishes)
     warnings += _drop_second_guidance(wishes, card)
     first, video = _first_frame_or_clip(values, body)
@@ -93,6 +79,31 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
         sized_by="size" if "size" in values else None,
         warnings=tuple(warnings),
     )
+
+
+def _read_fields(values: dict[str, Any], card: ModelCard) -> tuple[dict[str, Any], list[str]]:
+    """Read what goes to the model, refuse what is not offered; return the warnings of what means nothing."""
+    wishes: dict[str, Any] = {}
+    warnings: list[str] = []
+    for name, value in values.items():
+        known = _known(name)
+        if known.use is Use.WISH:
+            wishes[name] = known.kind.read(name, value)
+        elif known.use is Use.INERT:
+            warnings.append(f"{name} has no effect here: {known.about}.")
+        else:
+            _check_offered(name, known, value, card)
+    return wishes, warnings
+
+
+def _check_files(body: Body, card: ModelCard) -> None:
+    """Refuse uploads under names that take none."""
+    for name in body.files:
+        known = _known(name)
+        if known.use in {Use.REFUSED, Use.PATH}:
+            _check_offered(name, known, b"", card)
+        if known.use is not Use.SOURCE:
+            raise wrong_type(name, "a plain value", b"")
 
 
 def _first_frame_or_clip(values: dict[str, Any], body: Body) -> tuple[Source | None, Source | None]:
