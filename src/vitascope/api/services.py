@@ -5,14 +5,11 @@ The server builds a `Services` once; nothing in this room builds, starts or stop
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import ParamSpec, Protocol, TypeVar
+from typing import Protocol
 
 from vitascope.api.fetcher import Fetcher
 from vitascope.card import ModelCard
@@ -23,10 +20,8 @@ from vitascope.jobs.store import Store
 from vitascope.launch import Instance, LaunchSpec
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.clip_decoding import Facts, Fit
+from vitascope.scheduler.offload import Offload
 from vitascope.wire import Preview
-
-P = ParamSpec("P")
-T = TypeVar("T")
 
 STORE_THREADS = 4  # SQLite answers in well under a millisecond; more threads would only queue on its lock
 
@@ -145,7 +140,7 @@ class SourceClips(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The api's parts. `pool` runs the blocking calls, so that the event loop never waits for a disk.
+    """The api's parts. `await off_loop(call, ...)` runs a blocking call in one of the api's own threads.
 
     Once `stopping` is set, calls that wait for a job end as soon as that job is notified of.
     """
@@ -159,17 +154,9 @@ class Services:
     changes: Changes
     scheduling: Scheduling
     launching: Launching
-    pool: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(STORE_THREADS, thread_name_prefix="api-store")
-    )
-
+    off_loop: Offload = field(default_factory=lambda: Offload(STORE_THREADS, "api-store"))
     stopping: threading.Event = field(default_factory=threading.Event)
-
-    async def off_loop(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run a blocking call in the api's own threads and return what it returns."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.pool, functools.partial(call, *args, **kwargs))
 
     def close(self) -> None:
         """Let the api's threads end once their calls are done."""
-        self.pool.shutdown(wait=True)
+        self.off_loop.close()
