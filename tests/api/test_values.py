@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from vitascope.api.values import ATTENTION_CACHE, FLAG, INTEGER, NUMBER, OBJECT, SIZE, TEXT
-from vitascope.errors import InvalidRequest
+from vitascope.errors import InvalidRequest, InvalidType
 from vitascope.request import AttentionCache
 
 
@@ -29,10 +29,10 @@ def test_what_is_no_integer_is_refused(given):
 
 
 @pytest.mark.parametrize(
-    "given", ["nan", "inf", "1_0", "", "one", float("nan"), float("inf"), 10**400, True, [5]]
+    "given", ["nan", "inf", "1e400", "1_0", "", "one", float("nan"), float("inf"), 10**400, True, [5]]
 )
 def test_what_is_no_finite_number_is_refused(given):
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(InvalidType):
         NUMBER.read("fps", given)
 
 
@@ -42,9 +42,17 @@ def test_flags_are_read_from_words_and_booleans():
     ] * 3
 
 
-@pytest.mark.parametrize("given", ["yes", 1, "", None])
-def test_what_is_no_flag_is_refused(given):
-    with pytest.raises(InvalidRequest):
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("yes", "'yes' is neither true nor false"),
+        ("", "'' is neither"),
+        (1, "got an integer"),
+        (None, "null"),
+    ],
+)
+def test_what_is_no_flag_is_refused(given, says):
+    with pytest.raises(InvalidType, match=says):
         FLAG.read("x", given)
 
 

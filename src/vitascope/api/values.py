@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
@@ -17,6 +16,7 @@ _INTEGER = re.compile(r"[+-]?\d{1,20}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d{1,20}(\.\d{0,20})?|\.\d{1,20})([eE][+-]?\d{1,3})?", re.ASCII)
 _SIZE = re.compile(r"([1-9]\d{0,4})x([1-9]\d{0,4})", re.ASCII)
 _CACHE_KEYS = tuple(f.name for f in fields(AttentionCache))
+_HUGE = 1e300
 _FLAGS = {"true": True, "false": False, "1": True, "0": False}
 
 
@@ -56,21 +56,24 @@ def _integer(name: str, value: Any) -> int:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        return float(value)
-    if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300:
-        return float(value)
-    if isinstance(value, str) or (isinstance(value, float) and not math.isfinite(value)):
+    number = float(value) if isinstance(value, str) and _NUMBER.fullmatch(value) else value
+    if isinstance(number, bool) or not isinstance(number, int | float | str):
+        raise wrong_type(name, "a number", value)
+    if isinstance(number, str) or not abs(number) < _HUGE:  # true of NaN, too
         raise InvalidType(f"Invalid value for '{name}': {_shown(value)} is not a number.", param=name)
-    raise wrong_type(name, "a number", value)
+    return float(number)
 
 
 def _flag(name: str, value: Any) -> bool:
-    if isinstance(value, bool):
-        return value
-    if isinstance(value, str) and value.lower() in _FLAGS:
+    if isinstance(value, str):
+        if value.lower() not in _FLAGS:
+            raise InvalidType(
+                f"Invalid value for '{name}': {_shown(value)} is neither true nor false.", param=name
+            )
         return _FLAGS[value.lower()]
-    raise wrong_type(name, "a boolean", value)
+    if not isinstance(value, bool):
+        raise wrong_type(name, "a boolean", value)
+    return value
 
 
 def _object(name: str, value: Any) -> dict[str, Any]:
