@@ -53,7 +53,8 @@ def file(tmp_path):
 @pytest.mark.parametrize("name", ["c.json", "c.yaml", "c.yml"])
 def test_json_and_yaml_are_read(file, name):
     path = file({"num_frames": 17, "prompt": "a cat", "save_output": False}, name)
-    assert read_config(path, KNOWN) == {"num_frames": "17", "prompt": "a cat", "save_output": "False"}
+    told = {key: str(value).lower() for key, value in read_config(path, KNOWN).items()}
+    assert told == {"num_frames": "17", "prompt": "a cat", "save_output": "false"}
 
 
 def test_groups_may_be_called_anything_and_lie_in_each_other(file):
@@ -103,16 +104,33 @@ def test_a_key_that_is_set_twice_is_refused(file):
 @pytest.mark.parametrize(
     ("content", "name", "message"),
     [
-        ("{", "c.json", "is not valid JSON"),
-        ("a: [", "c.yaml", "is not valid YAML"),
+        ("{", "c.json", "is not valid JSON: line 1: Expecting property name enclosed in double quotes."),
+        ("prompt: a\nb: [\n", "c.yaml", "is not valid YAML: line 3: expected the node content"),
         ("- a\n", "c.yaml", "holds no keys and values"),
         ("", "c.yaml", "holds no keys and values"),
-        ("a: !!python/object:os.system {}\n", "c.yaml", "is not valid YAML"),
+        ("a: !!python/object:os.system {}\n", "c.yaml", "is not valid YAML: line 1: could not determine"),
+        ("prompt: a\nprompt: b\n", "c.yaml", "is not valid YAML: line 2: prompt is set twice."),
+        ('{"prompt": "a", "prompt": "b"}', "c.json", "is not valid JSON: prompt is set twice."),
+        ("prompt: &a [*a]\n", "c.yaml", "line 1: write the value out instead of an alias."),
+        ("[" * 3000, "c.json", "is not valid JSON: it is nested too deeply."),
+        ("[" * 3000, "c.yaml", "is not valid YAML: it is nested too deeply."),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused(file, content, name, message):
-    with pytest.raises(ConfigurationError, match=message):
+def test_a_file_that_is_no_plain_mapping_is_refused_with_the_reason(file, content, name, message):
+    with pytest.raises(ConfigurationError) as caught:
         read_config(file(content, name), KNOWN)
+    assert message in str(caught.value)
+
+
+def test_words_of_a_yaml_file_are_taken_as_they_stand(file):
+    text = "prompt: no\nnum_frames: 007\nguidance_scale: 1e1\nmodel_path: 2026-01-31\nimage_path: [12:4:37]\n"
+    assert read_config(file(text), KNOWN) == {
+        "prompt": "no",
+        "num_frames": "007",
+        "guidance_scale": "1e1",
+        "model_path": "2026-01-31",
+        "image_path": ["12:4:37"],
+    }
 
 
 def test_a_missing_file_is_refused_by_name(tmp_path):
@@ -121,8 +139,8 @@ def test_a_missing_file_is_refused_by_name(tmp_path):
 
 
 def test_a_value_of_no_flags_type_is_refused(file):
-    with pytest.raises(InvalidType, match=r"c.yaml: prompt: a date is no value"):
-        read_config(file("prompt: 2026-01-01\n"), KNOWN)
+    with pytest.raises(InvalidType, match=r"c.yaml: image_path: a list in a list is no value"):
+        read_config(file("image_path: [[a.png]]\n"), KNOWN)
 
 
 def test_flags_win_over_the_file_and_the_file_over_defaults(file):

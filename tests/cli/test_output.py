@@ -134,6 +134,10 @@ def test_nothing_is_written_when_nothing_is_wanted(here):
         (Output(output_file_name="a/b.mp4"), "output_file_name is 'a/b.mp4'; give a name without a folder"),
         (Output(output_file_name=".."), "output_file_name is '..'; give a name without a folder"),
         (Output(output_file_name=""), "output_file_name is ''"),
+        (Output(output_file_name=".mp4"), "output_file_name is '.mp4'"),
+        (Output(output_file_path="new/"), "output_file_path is 'new/', a folder; give a file in it"),
+        (Output(output_file_path=".."), "output_file_path is '..', a folder; give a file in it"),
+        (Output(output_path="/proc/self"), "The folder '/proc/self' cannot be made or written"),
         (Output(output_file_name="a.webm"), "output_file_name ends in '.webm'; clips are written as .mp4"),
         (
             Output(output_file_path="x/a.mp4", output_file_name="b.mp4"),

@@ -27,7 +27,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     # --num_frames is --num-frames: both spellings are in use elsewhere
-    context_settings={"token_normalize_func": lambda name: name.replace("_", "-")},
+    context_settings={
+        "token_normalize_func": lambda name: name.replace("_", "-"),
+        "help_option_names": ["--help", "-h"],
+    },
 )
 app.command(cls=ConfigurableCommand)(generate)
 app.command(cls=ConfigurableCommand)(serve)
@@ -40,15 +43,27 @@ app.add_typer(models.app, name="models")
 app.add_typer(jobs.app, name="jobs")
 
 
-@app.callback()
-def root(*, debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False) -> None:
-    """Generate video, or serve it: text to video, image to video, first and last frame to video."""
-
-
 @app.command()
 def version() -> None:
     """Print the version."""
     typer.echo(f"vitascope {vitascope.__version__}")
+
+
+def _show_version(*, wanted: bool) -> None:
+    if wanted:
+        version()
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    *,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Generate video, or serve it: text to video, image to video, first and last frame to video."""
 
 
 def main() -> None:

@@ -70,18 +70,68 @@ def use_config(ctx: typer.Context, path: Path | None) -> Path | None:
     return path
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain YAML: a key stands once in its mapping, and nothing is written down to be repeated.
+
+    What stands there is what would be typed: `no` is a word, `12:4:37` no number of seconds.
+    """
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse `*name`: a few lines of them can stand for more than a memory holds, or for themselves."""
+        if self.check_event(yaml.AliasEvent):
+            problem = "write the value out instead of an alias"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=self.get_mark())
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # its signature
+        """Refuse a key that stands twice."""
+        keys = [key.value for key, _ in node.value]
+        for number, key in enumerate(keys):
+            if key in keys[:number]:
+                mark = node.value[number][0].start_mark
+                raise yaml.MarkedYAMLError(problem=f"{key} is set twice", problem_mark=mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [row for row in rows if row[0] == "tag:yaml.org,2002:null"]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
 def _parse(path: Path) -> Mapping[str, Any]:
+    kind = "JSON" if path.suffix.lower() == ".json" else "YAML"
     try:
         text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        content = _from_json(text) if kind == "JSON" else yaml.load(text, _Loader)  # noqa: S506  # a safe one
     except OSError as error:
         raise ConfigurationError(f"Cannot read {path}: {error.strerror}.", param="config") from None
-    except (ValueError, yaml.YAMLError):
-        kind = "JSON" if path.suffix == ".json" else "YAML"
-        raise ConfigurationError(f"{path} is not valid {kind}.", param="config") from None
+    except (ValueError, yaml.YAMLError, RecursionError) as error:
+        raise ConfigurationError(f"{path} is not valid {kind}{_reason(error)}", param="config") from None
     if not isinstance(content, dict):
-        raise ConfigurationError(f"{path} holds no keys and values.", param="config")
+        raise ConfigurationError(f"{path} holds no keys and values, such as `num_frames: 9`.", param="config")
     return content
+
+
+def _from_json(text: str) -> Any:
+    return json.loads(text, object_pairs_hook=_once)
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(next(f"{name} is set twice" for name in names if names.count(name) > 1))
+    return found
+
+
+def _reason(error: Exception) -> str:
+    """Say where a file is wrong and why, as the end of a sentence."""
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f": line {error.problem_mark.line + 1}: {error.problem}."
+    if isinstance(error, json.JSONDecodeError):
+        return f": line {error.lineno}: {error.msg}."
+    return ": it is nested too deeply." if isinstance(error, RecursionError) else f": {error}."
 
 
 def _flat(group: Mapping[Any, Any], where: str) -> Iterator[tuple[str, str, Any]]:
@@ -100,7 +150,13 @@ def _lower(row: PeerFlag, typed: str | list[str]) -> str | list[str]:
 def _typed_out(where: str, value: Any) -> str | list[str]:
     """Turn a value into what would be typed: a file and a command line are checked by the same rules."""
     if isinstance(value, list):
-        return [str(_typed_out(where, item)) for item in value]
+        return [_word(where, item) for item in value]
+    return _word(where, value)
+
+
+def _word(where: str, value: Any) -> str:
     if isinstance(value, bool | int | float | str):
         return str(value)
-    raise InvalidType(f"{where}: a {type(value).__name__} is no value for a flag.")
+    inner = {"list": "list in a list", "dict": "mapping in a list"}
+    kind = inner.get(type(value).__name__, type(value).__name__)
+    raise InvalidType(f"{where}: a {kind} is no value for a flag; a text in quotes is.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
@@ -12,12 +12,14 @@ from rich.console import Console
 from rich.table import Table
 
 import vitascope
-from vitascope.card import ModelCard
-from vitascope.cli.checks import Check, check_all
 from vitascope.cli.estimates import Fit, fits
 from vitascope.cli.flags import taking
 from vitascope.cli.machine import Machine, look
 from vitascope.config import load_settings
+
+if TYPE_CHECKING:
+    from vitascope.card import ModelCard
+    from vitascope.cli.checks import Check
 
 STYLES = {"ok": "green", "note": "yellow", "broken": "bold red"}
 GIGA = 1e9
@@ -50,6 +52,8 @@ class Style:
 @taking(Examined, Style)
 def doctor(examined: Examined, style: Style) -> None:
     """Say what this machine has and what would run on it; exit status 1 if `serve` would not work."""
+    from vitascope.cli.checks import check_all
+
     settings = load_settings(asdict(examined), file=style.config)
     machine = look(settings.data_dir)
     checks, card = check_all(settings, machine)

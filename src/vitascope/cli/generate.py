@@ -54,6 +54,7 @@ def generate(  # noqa: PLR0917  # one value for each group of flags
     """Make a clip from a prompt, and from pictures or a clip if given, and write it as MP4."""
     set_up_logging("warning")
     takes = prompts.takes(wishes.seed)
+    wishes.check_agree()
     pictures.check()
     source.check(pictures)
     output.check(len(takes))
@@ -62,10 +63,10 @@ def generate(  # noqa: PLR0917  # one value for each group of flags
     with StepBar(Console(stderr=True)) as bar:
         card = runtime.describe(on_download=bar.download)
         output.check_sound(card)
+        for take in takes:
+            wishes.check(take, pictures, source, card)
         inputs: dict[str, Any] = pictures.fitted(wishes, card, runtime.settings().max_input_pixels)
         inputs |= source.given(pictures.resize_mode)
-        for take in takes:
-            wishes.check(take, inputs, card, source)
         model = runtime.load(on_load=bar.load)
     load_s = time.perf_counter() - began
     asked = wishes.given() | inputs | {"loras": runtime.chosen()}

@@ -7,7 +7,7 @@ import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -17,8 +17,10 @@ from vitascope.cli.flags import taking
 from vitascope.cli.output import whole_file
 from vitascope.cli.progress import JobBar
 from vitascope.cli.reach import Reach, print_json
-from vitascope.cli.remote import Video
 from vitascope.errors import InvalidRequest, Unavailable
+
+if TYPE_CHECKING:
+    from vitascope.cli.remote import Video
 
 COMPLETED, FAILED, ENDED_BY_SOMEONE = 0, 1, 3
 PROMPT_WIDTH = 28

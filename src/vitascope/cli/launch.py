@@ -6,7 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,8 +15,10 @@ from rich.table import Table
 from vitascope.cli.flags import taking
 from vitascope.cli.progress import LaunchBar
 from vitascope.cli.reach import Reach, print_json
-from vitascope.cli.remote import Instance, Remote
 from vitascope.errors import InvalidRequest, VitascopeError, of_code
+
+if TYPE_CHECKING:
+    from vitascope.cli.remote import Instance, Remote
 
 POLL_S = 0.5
 INTERRUPTED = 130

@@ -13,15 +13,15 @@ from vitascope.card import Wish, resolve
 from vitascope.cli.prompts import Take
 from vitascope.config import Settings, available_cores, load_settings, parse_adapter
 from vitascope.errors import InvalidMedia, InvalidRequest
-from vitascope.media.inputs import RESIZE_MODES, Picture, decode, fit, picture_key
 from vitascope.request import AttentionCache
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
     from vitascope.library import Model, OnDownload
+    from vitascope.media.arrays import Picture
     from vitascope.models.reading import OnLoad
 
-_FRAMES = {"image": "first_frame", "last_image": "last_frame"}  # `Model.generate` to `Wish`
+_FRAMES = ("first_frame", "last_frame")  # what the pictures are in a `Wish`
 
 
 def _in(panel: str, text: str, *names: str, **more: Any) -> Any:
@@ -35,6 +35,22 @@ def read_attention_cache(text: str) -> AttentionCache:
         raise typer.BadParameter(f"{text[:40]!r} is not START:INTERVAL:END, for example 12:4:37.")
     start, interval, end = map(int, match.groups())
     return AttentionCache(start_step=start, interval=interval, end_step=end)
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+
+def read_size(text: str) -> Size:
+    """Read WIDTHxHEIGHT."""
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text, re.ASCII)
+    if match is None:
+        raise typer.BadParameter(f"{text[:40]!r} is not WIDTHxHEIGHT, for example 832x480.")
+    return Size(int(match[1]), int(match[2]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +140,10 @@ class Wishes:
     negative_prompt: Annotated[str | None, _in("Clip", "What it should not show.")] = None
     height: Annotated[int | None, _in("Clip", "Height in pixels.")] = None
     width: Annotated[int | None, _in("Clip", "Width in pixels.")] = None
+    size: Annotated[
+        Size | None,
+        _in("Clip", "Both at once, for example 832x480.", metavar="WIDTHxHEIGHT", parser=read_size),
+    ] = None
     num_frames: Annotated[int | None, _in("Clip", "Number of frames.")] = None
     seconds: Annotated[
         float | None, _in("Clip", "Length instead of --num-frames; the nearest the model can do.")
@@ -158,22 +178,33 @@ class Wishes:
     seed: Annotated[int | None, _in("Clip", "The same seed makes the same clip; random if not given.")] = None
 
     def given(self) -> dict[str, Any]:
-        """Return what was said."""
+        """Return what was said, in a wish's words."""
         said = {field.name: getattr(self, field.name) for field in fields(self)}
+        del said["size"]
+        if self.size is not None:
+            said |= asdict(self.size)
         return {name: value for name, value in said.items() if value is not None}
 
-    def check(
-        self, take: Take, pictures: dict[str, Picture], card: ModelCard, source: SourceClip | None = None
-    ) -> None:
-        """Refuse what the model cannot do before its weights are read. Raises `InvalidRequest`."""
-        keys: dict[str, Any] = {
-            frame: picture_key(pictures[name]) for name, frame in _FRAMES.items() if name in pictures
-        }
-        wish = Wish(**(self.given() | take), **keys)
-        if source is None or source.video_path is None:
+    def check_agree(self) -> None:
+        """Refuse two words for the same thing. Raises `InvalidRequest`."""
+        if self.size is not None and (self.width, self.height) != (None, None):
+            raise InvalidRequest(
+                "size is given beside width or height; leave one or the other out.", param="size"
+            )
+        if self.seconds is not None and self.num_frames is not None:
+            raise InvalidRequest(
+                f"seconds is {self.seconds:g} and num_frames {self.num_frames}; give one of them.",
+                param="seconds",
+            )
+
+    def check(self, take: Take, pictures: Pictures, source: SourceClip, card: ModelCard) -> None:
+        """Refuse what the model cannot do, before pictures and weights are read. Raises `InvalidRequest`."""
+        frames: dict[str, Any] = dict(zip(_FRAMES, map(str, pictures.paths()), strict=False))
+        wish = Wish(**(self.given() | take | frames))
+        if source.video_path is None:
             resolve(wish, card)
         else:
-            source.check_fits(wish, card, str(pictures["resize_mode"]))
+            source.check_fits(wish, card, pictures.resize_mode)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,12 +250,15 @@ class Pictures:
             InvalidMedia: a file that cannot be read, is no picture, or has another size.
 
         """
-        width, height = wishes.width or card.defaults.width, wishes.height or card.defaults.height
+        given = {"width": card.defaults.width, "height": card.defaults.height} | wishes.given()
+        width, height = given["width"], given["height"]
         pictures = [self._fit(path, width, height, max_pixels) for path in self.paths()]
         return dict(zip(("image", "last_image"), pictures, strict=False))
 
     def check(self) -> None:
         """Refuse what can be refused before a model is loaded. Raises `InvalidRequest`."""
+        from vitascope.media.inputs import RESIZE_MODES
+
         if self.resize_mode not in RESIZE_MODES:
             raise InvalidRequest(
                 f"resize_mode is {self.resize_mode!r}; use {', '.join(RESIZE_MODES)}.", param="resize_mode"
@@ -235,6 +269,8 @@ class Pictures:
 
     def _fit(self, path: Path, width: int, height: int, max_pixels: int) -> Picture:
         import numpy as np
+
+        from vitascope.media.inputs import decode, fit
 
         try:
             return np.asarray(fit(decode(path.read_bytes(), max_pixels), width, height, self.resize_mode))

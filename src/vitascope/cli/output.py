@@ -10,13 +10,12 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from itertools import count
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from vitascope.errors import InvalidRequest
-from vitascope.media.frames import write_frames
-from vitascope.media.previews import contact_sheet, write_png
 from vitascope.request import GenerationRequest
 
 if TYPE_CHECKING:
@@ -38,7 +37,9 @@ class Output:
     output_file_name: Annotated[
         str | None, _option("Name of the clip's file in that folder.", show_default=False)
     ] = None
-    output_file_path: Annotated[str | None, _option("Folder and name in one.", show_default=False)] = None
+    output_file_path: Annotated[
+        str | None, _option("Folder and name in one; --output-path has no say then.", show_default=False)
+    ] = None
     overwrite: Annotated[bool, _option("Replace files of that name.", "--overwrite")] = False
     save_output: Annotated[bool, _option("Write the clip as MP4.")] = True
     return_frames: Annotated[bool, _option("Also write the frames as npz.", "--return-frames")] = False
@@ -66,9 +67,12 @@ class Output:
             return
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            with TemporaryFile(dir=folder):  # it may be there and closed to us, or the disk be full
+                pass
         except OSError as error:
             raise InvalidRequest(
-                f"The folder {str(folder)!r} cannot be made: {error.strerror}.", param="output_path"
+                f"The folder {str(folder)!r} cannot be made or written: {error.strerror}.",
+                param="output_path",
             ) from None
 
     def check_sound(self, card: ModelCard) -> None:
@@ -95,6 +99,12 @@ class Output:
         folder, name = Path(self.output_path), self.output_file_name
         if self.output_file_path is not None:
             given = Path(self.output_file_path)
+            if self.output_file_path.endswith("/") or given.is_dir():
+                raise InvalidRequest(
+                    f"output_file_path is {self.output_file_path!r}, a folder; give a file in it, or use "
+                    "--output-path.",
+                    param="output_file_path",
+                )
             if name is not None and name != given.name:
                 raise InvalidRequest(
                     f"output_file_path names {given.name!r} and output_file_name {name!r}; give one of them.",
@@ -130,7 +140,7 @@ def _numbered(stem: str, number: int | None) -> str:
 
 
 def _stem(name: str) -> str:
-    if name in {"", ".."} or Path(name).name != name:
+    if name.lower() in {"", "..", ".mp4"} or Path(name).name != name:
         raise InvalidRequest(
             f"output_file_name is {name!r}; give a name without a folder, which --output-path sets.",
             param="output_file_name",
@@ -155,6 +165,9 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 
 def _write(clip: Clip, suffix: str, path: Path) -> None:
+    from vitascope.media.frames import write_frames
+    from vitascope.media.previews import contact_sheet, write_png
+
     if suffix == ".mp4":
         clip.save(path)
     elif suffix == ".wav":

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitascope.cli.remote import Remote
 from vitascope.config import load_connection
+
+if TYPE_CHECKING:
+    from vitascope.cli.remote import Remote
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +31,8 @@ class Reach:
 
     def remote(self) -> Remote:
         """Connect."""
+        from vitascope.cli.remote import Remote
+
         return Remote(load_connection(self.url, self.api_key))
 
 

@@ -7,22 +7,21 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
 import typer
 from rich.console import Console
 
 import vitascope
 from vitascope.cli.flags import taking
 from vitascope.cli.options import Pictures, Runtime, SourceClip, Wishes
+from vitascope.cli.output import whole_file
 from vitascope.cli.progress import StepBar
-from vitascope.errors import InvalidRequest
-from vitascope.media.provenance import Provenance, read_provenance
-from vitascope.media.video import hash_frames, read_video
+from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.observability.logs import set_up_logging
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
     from vitascope.library import Clip
+    from vitascope.media.provenance import Provenance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +30,18 @@ class Original:
 
     clip: Annotated[Path, typer.Argument(help="An MP4 that Vitascope wrote.", show_default=False)]
     output_path: Annotated[
-        Path | None, typer.Option(help="File to write the new clip to.", show_default=False)
+        Path | None, typer.Option(help="New file to write the clip to.", show_default=False)
     ] = None
+
+    def check(self) -> None:
+        """Refuse what can be refused before a model is loaded. Raises `InvalidMedia`, `InvalidRequest`."""
+        path = self.output_path
+        if not self.clip.is_file():
+            raise InvalidMedia(f"There is no clip {str(self.clip)!r}.", param="clip")
+        if path is not None and path.exists():
+            raise InvalidRequest(f"{path} exists; choose another name.", param="output_path")
+        if path is not None and not path.parent.is_dir():
+            raise InvalidRequest(f"There is no folder {str(path.parent)!r}.", param="output_path")
 
 
 @taking(Original, Pictures, SourceClip, Runtime)
@@ -42,7 +51,10 @@ def reproduce(original: Original, pictures: Pictures, source: SourceClip, runtim
     A clip that began from pictures or a clip needs the same ones, and the same --resize-mode, again; one that
     was made with adapters the same --lora, and one with a --transformer-path the same file.
     """
+    from vitascope.media.provenance import read_provenance
+
     set_up_logging("warning")
+    original.check()
     told = read_provenance(original.clip)
     pictures.check()
     source.check(pictures)
@@ -64,7 +76,8 @@ def reproduce(original: Original, pictures: Pictures, source: SourceClip, runtim
         )
     _check_request(told, clip)
     if original.output_path is not None:
-        clip.save(original.output_path)
+        with whole_file(original.output_path) as part:
+            clip.save(part)
     raise typer.Exit(_verdict(told, clip, original.clip))
 
 
@@ -110,6 +123,8 @@ def _check_request(told: Provenance, clip: Clip) -> None:
 
 
 def _verdict(told: Provenance, clip: Clip, original: Path) -> int:
+    from vitascope.media.video import hash_frames
+
     if hash_frames(clip.frames) == told.frames_sha256:
         typer.echo(f"identical: all {len(clip.frames)} frames are the same to the bit")
         return 0
@@ -121,6 +136,10 @@ def _verdict(told: Provenance, clip: Clip, original: Path) -> int:
 
 
 def _closeness(original: Path, frames: Any) -> str:
+    import numpy as np
+
+    from vitascope.media.video import read_video
+
     old = read_video(original).frames
     if old.shape != frames.shape:
         return "of another shape"
