@@ -115,7 +115,9 @@ def test_a_damaged_tokenizer_is_named(folder: Path) -> None:
 
 
 def test_a_folder_without_an_index_is_no_model(tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"model_index\.json is missing"):
+    with pytest.raises(
+        CheckpointError, match=r"There is no model_index\.json in .*; a model is a folder in diffusers"
+    ):
         Checkpoint.open(tmp_path)
 
 
@@ -138,6 +140,24 @@ def test_a_hub_caches_blob_names_spare_reading_the_blobs(folder: Path, tmp_path:
         file.rename(blob)
         file.symlink_to(blob)
     assert Checkpoint.open(folder).identity() == by_bytes
+
+
+def test_what_lies_beside_a_model_is_no_part_of_it(folder: Path) -> None:
+    before = Checkpoint.open(folder)
+    (folder / "latent_upsampler").mkdir()
+    for file in ("latent_upsampler/" + WEIGHTS, "vae/diffusion_pytorch_model.fp16.safetensors"):
+        shutil.copy(folder / "vae" / WEIGHTS, folder / file)
+    assert Checkpoint.open(folder).component_bytes() == before.component_bytes()
+    assert Checkpoint.open(folder).identity() == before.identity()
+
+
+def test_weights_of_a_further_precision_do_where_there_are_no_plain_ones(folder: Path) -> None:
+    before = load_family(folder, device="cpu").card
+    file = folder / "vae" / WEIGHTS
+    file.rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert load_family(folder, device="cpu").card.components == before.components
+    shutil.copy(folder / "transformer" / WEIGHTS, folder / "vae" / "diffusion_pytorch_model.bf16.safetensors")
+    assert "which contradict each other" in refusal(folder)
 
 
 def test_component_sizes_are_those_of_the_files(folder: Path) -> None:

@@ -67,10 +67,10 @@ def _find(path: Path) -> Path:
                 f"The adapter folder {path.name} must hold one .safetensors file; found: {found}."
             )
         return files[0]
-    if path.suffix != ".safetensors":
-        raise CheckpointError(f"The adapter {path.name} is no .safetensors file; other formats are not read.")
     if not path.is_file():
         raise CheckpointError(f"There is no adapter {path.name}.")
+    if path.suffix != ".safetensors":
+        raise CheckpointError(f"The adapter {path.name} is no .safetensors file; other formats are not read.")
     return path
 
 

@@ -68,6 +68,11 @@ class Checkpoint:
         """
         if not root.is_dir():
             raise CheckpointError(f"{root.name} is not a folder; a model is a folder with {INDEX}.")
+        if not (root / INDEX).exists():
+            shown = root.resolve().name
+            raise CheckpointError(
+                f"There is no {INDEX} in {shown}; a model is a folder in diffusers' layout."
+            )
         index = read_json(root / INDEX)
         if not isinstance(index.get("_class_name"), str):
             raise CheckpointError(f"{INDEX} has no _class_name; it is not a diffusers model folder.")
@@ -192,9 +197,20 @@ class Checkpoint:
 
     def _all_weights(self) -> list[tuple[str, Path]]:
         """List the files that make the model what it is, each with its component."""
-        own = [(file.parent.name, file) for file in sorted(self.root.glob("*/*.safetensors"))]
-        kept = [(part, file) for part, file in own if part not in self.replaced]
-        return sorted([*kept, *self.replaced.items()], key=lambda found: (found[0], found[1].name))
+        parts = {file.parent.name for file in self.root.glob("*/*.safetensors")} - self.replaced.keys()
+        own = [
+            (part, file)
+            for part in parts
+            if self._is_part(part)
+            for file in component_files(self.root / part)
+        ]
+        return sorted([*own, *self.replaced.items()], key=lambda found: (found[0], found[1].name))
+
+    def _is_part(self, folder: str) -> bool:
+        """Whether a folder is a component or a sibling of one (`transformer_i2v`), not just beside them."""
+        if folder in self.index:
+            return self.has(folder)
+        return any(folder.startswith(f"{name}_") for name in self.index if self.has(name))
 
     def _check_replaced(self) -> None:
         for part, path in self.replaced.items():
@@ -221,7 +237,7 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"{shown} is missing.") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise CheckpointError(f"{shown} cannot be read as JSON: {_first_line(error)}") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{shown} does not hold a JSON object.")
