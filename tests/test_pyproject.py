@@ -13,7 +13,8 @@ from documents import ROOT
 from vitascope.models.registry import RECOGNISED
 
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
-FOR_OTHERS = {"python-multipart", "sentencepiece"}  # starlette and transformers import them for us
+# starlette and transformers import these for us
+FOR_OTHERS = {"protobuf", "python-multipart", "sentencepiece"}
 
 
 def test_every_family_is_kept_apart_from_the_others() -> None:
