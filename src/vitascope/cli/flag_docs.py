@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import typer
@@ -106,7 +106,7 @@ def _options(command: Any) -> Iterator[tuple[str, str]]:
             yield spellings, param.help
 
 
-def _others(commands: dict[str, Any], below: str = "vitascope") -> Iterator[str]:
+def _others(commands: Mapping[str, Any], below: str = "vitascope") -> Iterator[str]:
     """Tell of the commands that have no section of their own, those of groups among them."""
     for name, command in commands.items():
         path = f"{below} {name}"
