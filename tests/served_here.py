@@ -11,19 +11,25 @@ import socket
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Self
 
 import httpx
 import pytest
 
+from held_engine import held_engine
+from holds import Holds
 from vitascope.config import Settings
 from vitascope.launch import Instance, LaunchSpec
+from vitascope.scheduler.fleet import Fleet
 from vitascope.scheduler.process import WORKER, WorkerProcess
 from vitascope.server import Server, build
 from vitascope.worker.channel import Channel
 from vitascope.worker.main import work
 
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0  # a net for what hangs
+# The server hangs up after five idle seconds; a client that does so first is never surprised by it.
+LIMITS = httpx.Limits(keepalive_expiry=1.0)
 
 
 class _Thread:
@@ -71,9 +77,10 @@ class ThreadWorker(WorkerProcess):
 class Here:
     """A server that runs in a thread; `client` speaks to it over its socket."""
 
-    def __init__(self, server: Server, loop: asyncio.AbstractEventLoop, url: str) -> None:
+    def __init__(self, server: Server, holds: Holds, loop: asyncio.AbstractEventLoop, url: str) -> None:
         self.server = server
-        self.client = httpx.Client(base_url=url, timeout=30)
+        self.holds = holds
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, limits=LIMITS)
         self._loop = loop
 
     def launch(self, path: str, uid: str) -> Instance:
@@ -102,7 +109,20 @@ class Here:
 @contextmanager
 def served_here(settings: Settings, *, processes: bool = False) -> Iterator[Here]:
     """Run a server as long as the context lasts, its workers threads or `processes`; its model is loaded."""
-    server, stop, loops = build(settings), asyncio.Event(), []
+    holds = Holds(settings.data_dir.with_suffix(".holds"))
+    with pytest.MonkeyPatch.context() as patch:
+        if processes:
+            patch.setattr("vitascope.server.Fleet", partial(Fleet, command=holds.command))
+        else:
+            patch.setattr("vitascope.scheduler.fleet.WorkerProcess", ThreadWorker)
+            patch.setattr("vitascope.worker.main.Engine", held_engine(holds))
+        with _running(build(settings), holds) as here:
+            yield here
+
+
+@contextmanager
+def _running(server: Server, holds: Holds) -> Iterator[Here]:
+    stop, loops = asyncio.Event(), []
     listener = socket.create_server(("127.0.0.1", 0))
     started = threading.Event()
 
@@ -112,18 +132,16 @@ def served_here(settings: Settings, *, processes: bool = False) -> Iterator[Here
         await server.run(listener, stop)
 
     thread = threading.Thread(target=lambda: asyncio.run(run()), name="server")
-    with pytest.MonkeyPatch.context() as patch:
-        if not processes:
-            patch.setattr("vitascope.scheduler.fleet.WorkerProcess", ThreadWorker)
-        thread.start()
-        assert started.wait(PATIENCE_S)
-        here = Here(server, loops[0], f"http://127.0.0.1:{listener.getsockname()[1]}")
-        try:
-            here.wait_ready()
-            yield here
-        finally:
-            here.client.close()
-            loops[0].call_soon_threadsafe(stop.set)
-            thread.join(PATIENCE_S)
-            server.close()
-            listener.close()
+    thread.start()
+    assert started.wait(PATIENCE_S)
+    here = Here(server, holds, loops[0], f"http://127.0.0.1:{listener.getsockname()[1]}")
+    try:
+        here.wait_ready()
+        yield here
+    finally:
+        holds.release()
+        here.client.close()
+        loops[0].call_soon_threadsafe(stop.set)
+        thread.join(PATIENCE_S)
+        server.close()
+        listener.close()

@@ -36,7 +36,7 @@ def test_a_job_is_followed_from_the_queue_to_its_end(house, submitted):
         elif name == "status":
             house.finish_running(submitted)
 
-    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act), 10))
+    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act), 600))
     assert [(name, data["status"]) for name, data in seen] == [
         ("status", "queued"),
         ("status", "in_progress"),
@@ -87,7 +87,7 @@ def test_previews_come_only_to_those_who_ask(house, submitted):
         elif seen[-1][0] == "preview":
             house.finish_running(submitted)
 
-    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act, previews=True), 10))
+    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act, previews=True), 600))
     assert [name for name, _ in seen] == ["status", "preview", "done"]
     image = "data:image/webp;base64," + base64.b64encode(b"picture").decode()
     assert seen[1][1] == {"step": 2, "image": image}
@@ -102,7 +102,7 @@ def test_nobody_listens_for_previews_unasked(house, submitted):
             assert not house.scheduling.listeners
             house.finish_running(submitted)
 
-    asyncio.run(asyncio.wait_for(follow(house, submitted, act), 10))
+    asyncio.run(asyncio.wait_for(follow(house, submitted, act), 600))
 
 
 def test_a_slow_reader_gets_the_newest_preview_alone(house, submitted):
@@ -115,7 +115,7 @@ def test_a_slow_reader_gets_the_newest_preview_alone(house, submitted):
         elif seen[-1][0] == "preview":
             house.finish_running(submitted)
 
-    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act, previews=True), 10))
+    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act, previews=True), 600))
     images = [base64.b64decode(data["image"].split(",")[1]) for name, data in seen if name == "preview"]
     assert images == [b"new"]
 
@@ -125,7 +125,7 @@ def test_a_deleted_job_ends_its_stream(house, submitted):
         if seen[-1][0] == "status":
             house.store.delete(submitted, time.time())
 
-    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act), 10))
+    seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act), 600))
     assert seen[-1] == ("deleted", {"id": submitted})
 
 
@@ -139,7 +139,7 @@ def test_a_quiet_stream_is_kept_alive(house, submitted, monkeypatch):
         await chunks.aclose()
         return beat
 
-    assert asyncio.run(asyncio.wait_for(second_chunk(), 10)).startswith(b":")
+    assert asyncio.run(asyncio.wait_for(second_chunk(), 600)).startswith(b":")
 
 
 def test_a_reader_who_leaves_stops_the_previews(house, submitted):
@@ -151,7 +151,7 @@ def test_a_reader_who_leaves_stops_the_previews(house, submitted):
         assert house.scheduling.listeners
         await chunks.aclose()
 
-    asyncio.run(asyncio.wait_for(leave(), 10))
+    asyncio.run(asyncio.wait_for(leave(), 600))
     assert not house.scheduling.listeners
 
 

@@ -16,39 +16,45 @@ import httpx
 import psutil
 import pytest
 
+from holds import Holds
 from vitascope.config import Settings
+from vitascope.scheduler.process import WORKER
 
-START_S = 240.0  # imports and model loading on a busy machine; seconds on a quiet one
-JOB_S = 240.0
+PATIENCE_S = 600.0  # a net for what hangs; no test passes or fails by how long anything takes
 POLL_S = 0.02
 
 RUN = """
 import sys
+from functools import partial
+from vitascope import server
 from vitascope.config import Settings
 from vitascope.observability.logs import set_up_logging
-from vitascope.server import serve
 set_up_logging()
-serve(Settings.model_validate_json(sys.stdin.buffer.read()), lambda url: print(url, flush=True))
+server.Fleet = partial(server.Fleet, command=tuple(sys.argv[1:]))
+server.serve(Settings.model_validate_json(sys.stdin.buffer.read()), lambda url: print(url, flush=True))
 """
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float, what: str) -> Any:
+def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """Poll until `condition` returns something true, and return that."""
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        result = condition()
-        if result:
-            return result
+    deadline = time.monotonic() + PATIENCE_S
+    while not (result := condition()):
+        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:g} s"
         time.sleep(POLL_S)
-    raise AssertionError(f"{what}: not within {timeout_s:g} s")
+    return result
 
 
 class LiveServer:
-    """A server process on a data folder; may be killed and started again. `client` speaks to it."""
+    """A server process on a data folder; may be killed and started again. `client` speaks to it.
 
-    def __init__(self, data_dir: Path, **settings: Any) -> None:
+    Its workers heed `holds`, unless they are to be started by the very command of the product.
+    """
+
+    def __init__(self, data_dir: Path, *, own_worker: bool = False, **settings: Any) -> None:
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
+        self.holds = Holds(data_dir.parent / f"{data_dir.name}.holds")
+        self._worker = WORKER if own_worker else self.holds.command
         self.settings = {
             "data_dir": str(data_dir),
             "port": 0,
@@ -69,38 +75,45 @@ class LiveServer:
         Settings.model_validate(self.settings)  # wrong ones are told here
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", RUN],
+                [sys.executable, "-W", "ignore", "-c", RUN, *self._worker],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         self.process.stdin.write(json.dumps(self.settings, default=str))
         self.process.stdin.close()
         url = self.process.stdout.readline().strip()
         if not url:
-            self.process.wait(START_S)
+            self.process.wait(PATIENCE_S)
             self.process.stdout.close()
             raise AssertionError(self.log.read_text())
         key = self.settings.get("api_key")
         headers = {"authorization": f"Bearer {key}"} if key else None
-        self.client = httpx.Client(base_url=url, timeout=30, headers=headers)
+        # The server hangs up after five idle seconds; a client that does so first is never surprised by it.
+        limits = httpx.Limits(keepalive_expiry=1.0)
+        self.client = httpx.Client(base_url=url, timeout=PATIENCE_S, headers=headers, limits=limits)
 
     def wait_ready(self) -> None:
         """Return once a worker has its model loaded."""
-        wait_until(lambda: self.client.get("/health").status_code == 200, START_S, "ready")
+        wait_until(lambda: self.client.get("/health").status_code == 200, "ready")
 
     def worker_pid(self) -> int:
         """The process id of the one worker."""
-        return wait_until(self.worker_pids, START_S, "a worker process")[0]
+        return wait_until(self.worker_pids, "a worker process")[0]
 
     def kill_worker(self) -> None:
         """`kill -9` of the worker; returns once it is gone."""
         worker = psutil.Process(self.worker_pid())
         worker.kill()
-        worker.wait(START_S)
+        worker.wait(PATIENCE_S)
 
     def worker_pids(self) -> list[int]:
         """The process ids of all workers."""
-        children = psutil.Process(self.process.pid).children()
-        return [child.pid for child in children if "vitascope.worker.main" in child.cmdline()]
+        started = list(self._worker[1:])
+        found = []
+        for child in psutil.Process(self.process.pid).children():
+            with contextlib.suppress(psutil.NoSuchProcess):  # gone, or nobody took its status yet
+                if child.cmdline()[1 : len(self._worker)] == started:
+                    found.append(child.pid)
+        return found
 
     def submit(self, **fields: Any) -> str:
         """Ask for a clip, return its id."""
@@ -122,7 +135,7 @@ class LiveServer:
             video = self.video(video_id)
             return video if reached(video) else None
 
-        return wait_until(look, JOB_S, video_id)
+        return wait_until(look, video_id)
 
     def wait_done(self, video_id: str) -> dict[str, Any]:
         """Return the Video object once it is completed; fails if the job does."""
@@ -144,18 +157,19 @@ class LiveServer:
     def terminate(self) -> int:
         """Ask it to stop, and return its exit status."""
         self.process.send_signal(signal.SIGTERM)
-        status = self.process.wait(20)
+        status = self.process.wait(PATIENCE_S)
         self._reap()
         return status
 
     def wait_for_end(self) -> int:
         """Return the exit status of a server that ends by itself."""
-        self.process.wait(START_S)
+        self.process.wait(PATIENCE_S)
         self._reap()
         return self.process.returncode
 
     def stop(self) -> None:
         """Make sure that it is gone."""
+        self.holds.release()
         if self.process.poll() is None:
             try:
                 self.terminate()
@@ -163,7 +177,7 @@ class LiveServer:
                 self.kill()
 
     def _reap(self) -> None:
-        self.process.wait(20)
+        self.process.wait(PATIENCE_S)
         self.process.stdout.close()
         self.client.close()
 
@@ -200,7 +214,7 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServ
 
 
 @pytest.fixture
-def live_server(tmp_path: Path) -> Iterator[LiveServer]:
-    """A server of the test's own, to kill as it likes."""
-    with running_server(tmp_path / "data") as server:
-        yield server
+def holds(shared_server: LiveServer) -> Iterator[Holds]:
+    """Where the workers of the shared server are held; they are let go in the end."""
+    yield shared_server.holds
+    shared_server.holds.release()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from vitascope.cli.app import run
-
-LONG = {"num_inference_steps": 200}
 
 
 @pytest.fixture
@@ -89,8 +90,9 @@ def test_each_of_several_clips_is_downloaded_by_its_index(jobs, shared_server, t
     shared_server.client.delete(f"/v1/videos/{several}")
 
 
-def test_a_running_job_is_cancelled_and_its_watch_says_so(jobs, shared_server, tmp_path):
-    video_id = shared_server.submit(**LONG)
+def test_a_running_job_is_cancelled_and_its_watch_says_so(jobs, shared_server, holds, tmp_path):
+    holds.at(1)
+    video_id = shared_server.submit()
     shared_server.wait_for(video_id, lambda video: video["status"] == "in_progress")
     status, _, err = jobs("download", video_id)
     assert (status, "not ready" in err, list(tmp_path.iterdir())) == (1, True, [])
@@ -100,13 +102,20 @@ def test_a_running_job_is_cancelled_and_its_watch_says_so(jobs, shared_server, t
     assert jobs("cancel", video_id)[1] == f"{video_id}: cancelled\n"
 
 
-def test_a_watch_follows_a_job_from_its_first_step_to_its_end(jobs, shared_server):
-    video_id = shared_server.submit(num_inference_steps=30, num_frames=5)
-    status, out, _ = jobs("watch", video_id, "--json")
-    *running, end = map(json.loads, out.splitlines())
-    assert (status, end["event"], end["status"]) == (0, "done", "completed")
+def test_a_watch_follows_a_job_from_its_first_step_to_its_end(shared_server, holds, monkeypatch):
+    monkeypatch.setenv("VITASCOPE_URL", shared_server.url)
+    monkeypatch.setattr("sys.stdout", out := io.StringIO())
+    holds.at(3)
+    video_id = shared_server.submit(num_inference_steps=6, num_frames=5)
+    with ThreadPoolExecutor(1) as pool:
+        watch = pool.submit(run, ["jobs", "watch", video_id, "--json"])
+        while '"step": 3' not in out.getvalue() and not watch.done():
+            time.sleep(0.01)
+        holds.release()
+    *running, end = map(json.loads, out.getvalue().splitlines())
+    assert (watch.result(), end["event"], end["status"]) == (0, "done", "completed")
     steps = [event["step"] for event in running]
-    assert steps
+    assert 3 in steps
     assert steps == sorted(steps)
     assert {event["event"] for event in running} == {"status"}
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"
 def shell(command: str, folder, **variables: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", command], cwd=folder, env={"PATH": "/usr/bin:/bin", **variables},
-        capture_output=True, text=True, timeout=240, check=False,
+        capture_output=True, text=True, timeout=600, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout

@@ -88,8 +88,10 @@ def test_a_prompt_becomes_the_same_clip_over_http_and_on_the_command_line(
 def test_a_preview_can_be_watched_and_a_cancel_stops_the_work(model: Tiny, here: Here) -> None:
     card = model.family.card
     request = model.request(num_inference_steps=min(50, card.rules.max_steps))
+    here.holds.at(1)
     video_id = create(here, model, request, n=10)
     for name, data in events(here, video_id):
+        here.holds.at(9 * request.num_steps)  # it is watched by now, and goes on, but not to its end
         if name == "preview":
             with Image.open(BytesIO(base64.b64decode(data["image"].partition(",")[2]))) as preview:
                 assert preview.format == "WEBP"
@@ -99,6 +101,7 @@ def test_a_preview_can_be_watched_and_a_cancel_stops_the_work(model: Tiny, here:
     assert last[0] == "done"
     assert last[1]["error"]["code"] == "cancelled"
     assert not clips_of(here)
+    here.holds.release()
     here.client.delete(f"/v1/videos/{video_id}")
 
 

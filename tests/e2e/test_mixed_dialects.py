@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 import random
 import threading
 import time
@@ -34,10 +35,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"
 FATES = ["done"] * 5 + ["cancelled", "deleted", "refused"]
 SIZES = [(32, 32), (48, 32), (32, 48), (48, 48)]
 ASKERS = 16  # at once
-MANY_STEPS = 200
-PATIENCE_S = 240.0
+MANY_STEPS = 100
+NEVER_DONE = 25  # steps that only requests without an end before their cancel come to; there they are held
+PATIENCE_S = 600.0
 POLL_S = 0.1
-POOLS = {"threads": 4}  # by which the server's pools of threads may still grow
+POOLS = {"threads": 4 + (os.cpu_count() or 1)}  # by which the server's pools of threads may still grow
+LIMITS = httpx.Limits(max_connections=64, keepalive_expiry=1.0)
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class Jobs:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, timeout=PATIENCE_S, limits=httpx.Limits(max_connections=64))
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE_S, limits=LIMITS)
 
     def create(self, order: Order, fields: dict[str, Any]) -> httpx.Response:
         """SGLang's way, with JSON."""
@@ -188,7 +191,9 @@ class VllmOmni(Jobs):
     def cancelled(self, order: Order) -> str | None:
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(
-                f"{self.url}/v1/videos/sync", files=self.form(order, order.fields(MANY_STEPS)), timeout=0.3
+                f"{self.url}/v1/videos/sync",
+                files=self.form(order, order.fields(MANY_STEPS)),
+                timeout=httpx.Timeout(PATIENCE_S, read=0.3),
             )
         return None
 
@@ -255,7 +260,7 @@ class MultiGpu(Jobs):
         return self.http.post("/video/submit", json=body)
 
     def made(self, order: Order, steps: int | None = None) -> str:
-        answer = self.task(order, infer_steps=min(steps or order.steps, 100)).raise_for_status()
+        answer = self.task(order, infer_steps=steps or order.steps).raise_for_status()
         return str(answer.json()["requestId"])
 
     def done(self, order: Order) -> tuple[list[bytes], str | None]:
@@ -390,7 +395,7 @@ def sizes_of(server: Any) -> dict[str, int]:
 
 
 def settles_to(server: Any, before: dict[str, int]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_S
     while any(now > before[what] + POOLS.get(what, 0) for what, now in sizes_of(server).items()):
         assert time.monotonic() < deadline, (before, sizes_of(server))
         time.sleep(POLL_S)
@@ -414,7 +419,7 @@ def check_nothing_is_left(data_dir: Path) -> None:
     store.close()
 
 
-@pytest.mark.timeout(1800)  # many times what it takes on a quiet machine
+@pytest.mark.timeout(3600)  # many times what it takes on a quiet machine
 @pytest.mark.parametrize("count", [40, pytest.param(200, marks=pytest.mark.slow)])
 def test_mixed_requests_of_all_dialects_at_once(server_on, tmp_path, count):
     (tmp_path / "clips").mkdir()
@@ -422,7 +427,8 @@ def test_mixed_requests_of_all_dialects_at_once(server_on, tmp_path, count):
         crowd = Crowd(server.url, tmp_path / "clips")
         crowd.ask_all(orders(len(DIALECTS), start=10_000))  # so that pools and caches are filled
         before = sizes_of(server)
-        crowd.ask_all(orders(count))
+        with server.holds.held(NEVER_DONE):
+            crowd.ask_all(orders(count))
         check_listed(server, crowd.stays)
         settles_to(server, before)
         for dialect in DIALECTS:  # the same alone

@@ -31,7 +31,7 @@ def bash(tmp_path: Path) -> Callable[[str], str]:
 
     def run(script: str) -> str:
         command = ["bash", "-euo", "pipefail", "-c", script]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr + done.stdout
         return done.stdout
 

@@ -12,7 +12,6 @@ pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning"
 
 PROMPT = "a red circle moving right on a blue background"
 QUICK = {"num_inference_steps": 2, "num_frames": 5, "seed": 1}
-LONG = {"num_inference_steps": 200}
 AS_JSON = {"Content-Type": "application/json"}
 
 
@@ -31,9 +30,10 @@ def nothing_is_begun(client):
 
 
 @pytest.fixture
-def waiting(client):
+def waiting(client, holds):
     """The id of a video that is not done."""
-    video = client.videos.create(prompt=PROMPT, extra_body=LONG)
+    holds.at(1)
+    video = client.videos.create(prompt=PROMPT, extra_body=QUICK)
     yield video.id
     client.videos.delete(video.id)
 
@@ -217,7 +217,7 @@ def test_an_unknown_after_is_an_empty_page(client, waiting):
 
 def test_a_key_that_stands_for_another_request(client):
     key = {"Idempotency-Key": "of-another-request"}
-    video = client.videos.create(prompt=PROMPT, extra_body=LONG, extra_headers=key)
+    video = client.videos.create(prompt=PROMPT, extra_body=QUICK, extra_headers=key)
     error = refused(
         openai.BadRequestError, client.videos.create, prompt=f"{PROMPT} slowly", extra_headers=key
     )

@@ -6,12 +6,11 @@ import json
 import shutil
 import subprocess
 
-import httpx
 import pytest
 
 PROMPT = "a red circle moving right on a blue background"
 QUICK = {"num_inference_steps": "2", "num_frames": "5", "seed": "1"}
-MOST_STEPS = "200"
+MANY_STEPS = "50"
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("curl") and shutil.which("jq")), reason="vLLM-Omni's examples are for curl and jq"
@@ -38,7 +37,7 @@ def test_the_documented_examples_run_as_they_stand(shared_server, examples, bash
 
 def test_sync_gives_the_very_clip_that_create_gives(shared_server):
     form = {name: (None, value) for name, value in {"prompt": PROMPT, **QUICK}.items()}
-    answer = shared_server.client.post("/v1/videos/sync", files=form, timeout=240)
+    answer = shared_server.client.post("/v1/videos/sync", files=form)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "video/mp4"
     assert answer.headers["x-model"] == shared_server.client.get("/v1/models").json()["data"][0]["id"]
@@ -51,15 +50,16 @@ def test_sync_gives_the_very_clip_that_create_gives(shared_server):
     shared_server.client.delete(f"/v1/videos/{video_id}")
 
 
-def test_a_client_that_hangs_up_frees_the_device(shared_server):
+def test_a_client_that_hangs_up_frees_the_device(shared_server, holds):
     before = set(jobs_of(shared_server))
+    holds.at(3)
     url = f"{shared_server.url}/v1/videos/sync"
-    command = ["curl", "-s", url, "-F", f"prompt={PROMPT}", "-F", f"num_inference_steps={MOST_STEPS}"]
+    command = ["curl", "-s", url, "-F", f"prompt={PROMPT}", "-F", f"num_inference_steps={MANY_STEPS}"]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as curl:
         while not (new := set(jobs_of(shared_server)) - before):
             assert curl.poll() is None
         [job_id] = new
-        with shared_server.client.stream("GET", f"/v1/videos/{job_id}/events", timeout=60) as events:
+        with shared_server.client.stream("GET", f"/v1/videos/{job_id}/events") as events:
             for line in events.iter_lines():
                 if '"stage":"denoise"' in line:
                     curl.kill()
@@ -67,14 +67,14 @@ def test_a_client_that_hangs_up_frees_the_device(shared_server):
                     last = line
     assert last == "event: deleted"
     assert job_id not in jobs_of(shared_server)
-    quick = shared_server.client.post("/v1/videos/sync", json={"prompt": PROMPT, **QUICK}, timeout=240)
+    quick = shared_server.client.post("/v1/videos/sync", json={"prompt": PROMPT, **QUICK})
     assert quick.status_code == 200
     assert float(quick.headers["x-inference-time-s"]) > 0
 
 
 def test_a_refusal_is_in_the_envelope_and_nothing_waits(shared_server):
     before = jobs_of(shared_server)
-    answer = httpx.post(f"{shared_server.url}/v1/videos/sync", data={"prompt": PROMPT, "num_frames": "6"})
+    answer = shared_server.client.post("/v1/videos/sync", data={"prompt": PROMPT, "num_frames": "6"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "num_frames")
     assert jobs_of(shared_server) == before
 
@@ -82,7 +82,7 @@ def test_a_refusal_is_in_the_envelope_and_nothing_waits(shared_server):
 def curl(*arguments) -> tuple[int, dict]:
     """Return curl's status and JSON."""
     command = ["curl", "-s", "-w", "\\n%{http_code}", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=True)
     body, _, status = done.stdout.rpartition("\n")
     return int(status), json.loads(body)
 
@@ -164,9 +164,10 @@ def test_an_upload_that_is_no_picture_is_refused_as_such(shared_server, tmp_path
     assert (status, answer["error"]["code"]) == (400, "invalid_media")
 
 
-def test_what_an_unfinished_failed_or_unknown_job_answers(shared_server):
+def test_what_an_unfinished_failed_or_unknown_job_answers(shared_server, holds):
     url = f"{shared_server.url}/v1/videos"
-    _, job = curl(url, "-F", f"prompt={PROMPT}", "-F", f"num_inference_steps={MOST_STEPS}")
+    holds.at(1)
+    _, job = curl(url, "-F", f"prompt={PROMPT}", "-F", f"num_inference_steps={MANY_STEPS}")
     status, answer = curl(f"{url}/{job['id']}/content")
     assert (status, answer["error"]["code"]) == (404, "not_ready")
     curl("-X", "POST", f"{url}/{job['id']}/cancel")
@@ -181,23 +182,3 @@ def test_what_an_unfinished_failed_or_unknown_job_answers(shared_server):
         assert (status, answer["error"]["code"]) == (404, "video_not_found")
     for query in ("limit=0", "limit=101", "order=x"):
         assert curl(f"{url}?{query}")[0] == 400
-
-
-@pytest.mark.parametrize(("end", "said"), [("kill", "000"), ("terminate", "503")])
-def test_nothing_is_left_of_what_was_waited_for_when_the_server_ended(live_server, end, said):
-    url = f"{live_server.url}/v1/videos/sync"
-    command = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", url, "-F", f"prompt={PROMPT}"]
-    command += ["-F", f"num_inference_steps={MOST_STEPS}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as curl:
-        while not (ids := jobs_of(live_server)):
-            assert curl.poll() is None
-        live_server.wait_for(ids[0], lambda video: video["progress"] > 0)
-        if end == "kill":
-            live_server.kill()
-        else:
-            assert live_server.terminate() == 0
-        assert curl.stdout.read() == said
-    live_server.start()
-    live_server.wait_ready()
-    assert jobs_of(live_server) == []
-    assert "Traceback" not in live_server.log.read_text()

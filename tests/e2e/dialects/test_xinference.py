@@ -6,13 +6,12 @@ import asyncio
 import base64
 import threading
 
-import httpx
 import pytest
 from xinference_client import AsyncRESTfulClient, RESTfulClient
 
 PROMPT = "a red circle moving right on a blue background"
 QUICK = {"num_inference_steps": 2, "num_frames": 5, "seed": 1}
-MOST_STEPS = 200
+MANY_STEPS = 50
 
 
 @pytest.fixture
@@ -84,19 +83,20 @@ def test_image_to_video_and_flf_to_video(model, native, draw):
 def test_a_url_can_be_downloaded(model, shared_server):
     [item] = model.text_to_video(PROMPT, response_format="url", **QUICK)["data"]
     assert item["b64_json"] is None
-    downloaded = httpx.get(item["url"])
+    downloaded = shared_server.client.get(item["url"])
     assert downloaded.status_code == 200
     assert [downloaded.content] == clips(model.text_to_video(PROMPT, **QUICK))
-    assert httpx.delete(item["url"].removesuffix("/content")).status_code == 200
+    assert shared_server.client.delete(item["url"].removesuffix("/content")).status_code == 200
 
 
-def test_progress_is_shown_and_an_abort_stops_the_work(client, name, model, shared_server):
+def test_progress_is_shown_and_an_abort_stops_the_work(client, name, model, shared_server, holds):
     before = jobs_of(shared_server)
+    holds.at(3)
     said: list[str] = []
 
     def call() -> None:
         with pytest.raises(RuntimeError, match="cancelled") as refusal:
-            model.text_to_video(PROMPT, request_id="long", num_inference_steps=MOST_STEPS)
+            model.text_to_video(PROMPT, request_id="long", num_inference_steps=MANY_STEPS)
         said.append(str(refusal.value))
 
     with pytest.raises(RuntimeError, match="There is no request 'long'"):
@@ -105,14 +105,15 @@ def test_progress_is_shown_and_an_abort_stops_the_work(client, name, model, shar
     caller = threading.Thread(target=call)
     caller.start()
     progress = None
-    while progress is None or progress["progress"] == 0:  # it grows, or the test's time is up
+    while progress is None or progress["progress"] < 3 / MANY_STEPS:  # it comes there, and no further
         answer = shared_server.client.get("/v1/requests/long/progress")
         progress = answer.json() if answer.status_code == 200 else None
-    assert 0 < progress["progress"] < 1
+    assert progress["progress"] < 1
     assert progress["elapsed_seconds"] > 0
-    assert progress["eta_seconds"] > 0
+    assert progress["eta_seconds"] >= 0
     assert client.abort_request(name, "long", block_duration=0) == {"msg": "DONE"}
-    caller.join(60)
+    caller.join()
+    holds.release()
     assert said == ["Failed to create the video, detail: The request has been cancelled."]
     assert client.abort_request(name, "long") == {"msg": "NO_OP"}
     assert jobs_of(shared_server) == before
@@ -169,7 +170,7 @@ def test_bad_pictures_are_refused_in_words(model, native):
 def test_what_its_server_answers_with_500_is_the_callers_to_mend(shared_server, route, sent, status, said):
     headers = {"content-type": "application/json"} if "content" in sent else {}
     url = f"{shared_server.url}/v1/video/generations{route}"
-    answer = httpx.post(url, headers=headers, timeout=60, **sent)
+    answer = shared_server.client.post(url, headers=headers, **sent)
     assert (answer.status_code, list(answer.json())) == (status, ["detail"])
     assert said in answer.json()["detail"]
     assert "127.0.0.1" not in answer.text  # nor anything else of the server's insides

@@ -1,0 +1,29 @@
+"""`vitascope.worker.main` with an engine that a test may hold; the folder of its `Holds` comes first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+from holds import LOOK_S, Holds
+
+
+def main() -> int:
+    """Wait as long as loading is held, then be a worker."""
+    holds = Holds(Path(sys.argv.pop(1)))
+    while holds.is_loading_held:
+        time.sleep(LOOK_S)
+    from held_engine import held_engine
+    from vitascope.worker import main as worker
+
+    worker.Engine = held_engine(holds)
+    return worker.main()
+
+
+if __name__ == "__main__":
+    ended = main()
+    logging.shutdown()
+    os._exit(ended)  # as the real one does
