@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 import socket
 
 import pytest
 
 from vitascope.config import Settings
 from vitascope.errors import ConfigurationError
-from vitascope.server import _sole_use, serve
+from vitascope.server import _sole_use, build, serve
 
 
 def test_a_data_folder_in_use_is_refused(tmp_path):
@@ -49,3 +51,22 @@ def test_another_systems_variable_that_means_nothing_here_is_named_in_the_log(tm
     with pytest.raises(ConfigurationError):
         serve(Settings(data_dir=tmp_path / "file" / "data", port=0))
     assert "VLLM_OMNI_STORAGE_MAX_CONCURRENCY is set and has no effect here" in caplog.text
+
+
+async def test_a_data_folder_that_vanishes_ends_the_server_in_one_line(tmp_path):
+    server = build(Settings(data_dir=tmp_path / "data"))
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(ConfigurationError, match=r"data folder .*data is gone; the server cannot go on"):
+        await server._sweep()
+    server.close()
+
+
+async def test_what_is_swept_waits_for_a_database_that_is_down(tmp_path, caplog):
+    server = build(Settings(data_dir=tmp_path / "data"))
+    (tmp_path / "data" / "jobs.sqlite3").rename(tmp_path / "data" / "elsewhere")
+    sweeping = asyncio.create_task(server._sweep())
+    while "nothing is swept now" not in caplog.text:
+        assert not sweeping.done()
+        await asyncio.sleep(0.001)
+    sweeping.cancel()
+    server.close()

@@ -170,6 +170,13 @@ class StoreUnavailable(Unavailable):
         self.reason = reason
 
 
+class StorageFailed(VitascopeError):
+    """No file can be kept: the disk is full, read-only or gone. Trying again at once does not help."""
+
+    code = "storage_failed"
+    status = 503
+
+
 class ModelLoading(Unavailable):
     """The named model is being loaded; it takes requests when that is done."""
 

@@ -84,7 +84,7 @@ class Server:
         await asyncio.to_thread(self._end_waits)
         await self._park(dispatching)
         await serving
-        await _cancel([dispatching, *others])
+        await _cancel([*others, dispatching])
 
     def close(self) -> None:
         """Release threads and the database; after `run`."""
@@ -111,6 +111,7 @@ class Server:
     async def _sweep(self) -> None:
         while True:
             try:
+                _check_there(self.settings)
                 await asyncio.to_thread(self.store.renew)
                 await asyncio.to_thread(self.sweeper.sweep)
             except (StoreUnavailable, OSError) as error:  # a disk or database that may be there again
@@ -218,6 +219,12 @@ def _sole_use(settings: Settings) -> Iterator[None]:
                 f"Another server uses the data folder {settings.data_dir}; stop it, or choose another."
             ) from None
         yield
+
+
+def _check_there(settings: Settings) -> None:
+    """Raise `ConfigurationError` once the data folder is gone: nothing can be kept any more."""
+    if not settings.artifacts_dir.is_dir():
+        raise ConfigurationError(f"The data folder {settings.data_dir} is gone; the server cannot go on.")
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from vitascope.errors import NotFound
 from vitascope.jobs.job import Job, State, new_id
 from vitascope.jobs.memory import MemoryStore
 from vitascope.jobs.moves import DELETED_GRACE_S
-from vitascope.jobs.retention import ORPHAN_AGE_S, Sweep, Sweeper
+from vitascope.jobs.retention import ORPHAN_AGE_S, ORPHAN_LOOK_S, Sweep, Sweeper
 from vitascope.request import GenerationRequest
 from vitascope.wire import Stats, StoredFile
 
@@ -21,6 +21,9 @@ class FakeFiles(set):
 
     def keys(self) -> list[str]:
         return list(self)
+
+    def remove_stale(self) -> None:
+        self.discard("half")
 
 
 def finished(store: MemoryStore, key: str, now: float, *, waited_for: bool = False) -> Job:
@@ -63,6 +66,22 @@ def test_only_files_that_no_job_has_known_for_long_are_orphans():
     now = ORPHAN_AGE_S
     assert sweeper.sweep() == Sweep(0, 0, 1)
     assert files == {"known", "claimed", "young"}
+
+
+def test_orphans_and_half_files_are_looked_for_now_and_then_whichever_way_the_clock_goes():
+    store, files = MemoryStore(), FakeFiles({"half"})
+    now = 1_000_000.0
+    sweeper = Sweeper(store, files, clock=lambda: now)
+    sweeper.sweep()
+    assert files == set()
+    files.add("half")
+    now += ORPHAN_LOOK_S - 1
+    sweeper.sweep()
+    assert files == {"half"}
+    for now in (now + 1, 5.0):  # noqa: B007, B020  # the clock reads it
+        files.add("half")
+        sweeper.sweep()
+        assert files == set()
 
 
 def test_a_new_server_drops_what_callers_of_the_one_before_waited_for():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import sys
 
@@ -193,3 +194,20 @@ def test_a_url_that_cannot_be_read_is_not_repeated():
     with pytest.raises(ConfigurationError, match="%40 for @") as refused:
         SqlStore("postgresql://vito:pa/ss@h:x/d")
     assert "pa/ss" not in str(refused.value)
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_job_is_not_taken_into_a_database_that_was_removed(tmp_path, what, caplog):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    store = SqlStore(f"sqlite:///{folder / 'jobs.sqlite3'}")
+    store.submit(make_job())
+    if what == "folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / "jobs.sqlite3").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            store.submit(make_job())
+    store.close()
+    assert "was removed or replaced" in caplog.text

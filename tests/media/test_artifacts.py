@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
+import shutil
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from vitascope.errors import NotFound
+from vitascope.errors import NotFound, StorageFailed
 from vitascope.media.artifacts import STALE_S, FolderArtifacts, content_key
+from vitascope.media.video import VideoWriter
 
 
 @pytest.fixture
@@ -121,3 +125,33 @@ def test_a_suffix_that_would_make_an_invalid_key_is_refused(artifacts, suffix):
 def test_others_on_the_machine_cannot_read_the_store(artifacts):
     key = artifacts.put(b"private", "bin")
     assert artifacts.path(key).stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def full_disk():
+    """No file of this process takes a byte."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_is_told_without_its_paths_and_leaves_nothing(artifacts, full_disk):
+    with pytest.raises(StorageFailed, match=r"^The server cannot keep files now: the disk is full\.$"):
+        artifacts.put(b"clip", "mp4")
+    assert list((artifacts.root / "pending").iterdir()) == []
+
+
+def test_a_full_disk_is_told_by_the_encoder_too(artifacts, full_disk):
+    frames = np.zeros((5, 16, 16, 3), np.uint8)
+    with pytest.raises(StorageFailed, match="the disk is full"), artifacts.new_file("mp4") as pending:  # noqa: SIM117
+        with VideoWriter(pending.path, width=16, height=16, fps=8.0) as writer:
+            writer.write(frames)
+    assert list((artifacts.root / "pending").iterdir()) == []
+
+
+def test_a_folder_that_is_gone_is_told(artifacts, caplog):
+    shutil.rmtree(artifacts.root)
+    with pytest.raises(StorageFailed, match="its folder cannot be written"):
+        artifacts.put_content(b"picture", "png")
+    assert f"no file can be kept in {artifacts.root}: No such file or directory" in caplog.text

@@ -319,18 +319,15 @@ def test_a_missing_picture_fails_its_job_by_name(serve, generate):
     assert failed.code == "not_found"
 
 
-def test_a_disk_that_cannot_be_written_fails_the_job(serve, generate, artifacts, monkeypatch):
-    new_file = artifacts.new_file
-
-    def full(suffix):
-        raise OSError(28, "No space left on device", "/secret/path")
-
-    monkeypatch.setattr(artifacts, "new_file", full)
+def test_a_disk_that_cannot_be_written_fails_the_job_and_says_so(serve, generate, artifacts):
+    pending = artifacts.root / "pending"
+    pending.rmdir()
     server = serve()
     server.command(generate("a"))
     failed, _ = server.until(wire.Failed)
-    assert (failed.code, "secret" in failed.message) == ("generation_failed", False)
-    monkeypatch.setattr(artifacts, "new_file", new_file)
+    assert (failed.code, failed.retryable) == ("storage_failed", False)
+    assert str(artifacts.root) not in failed.message
+    pending.mkdir()
     server.command(generate("b"))
     server.until(wire.Finished, "b")
 

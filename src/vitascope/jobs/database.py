@@ -9,9 +9,11 @@ import importlib
 import logging
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, exc, make_url, text
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from vitascope.errors import ConfigurationError, StoreUnavailable
 
@@ -35,6 +37,7 @@ def connect(url: str, *, durable: bool = True) -> Engine:
     if place.get_backend_name() == "sqlite":
         engine = create_engine(place, isolation_level="AUTOCOMMIT")
         event.listen(engine, "connect", _sqlite_pragmas("FULL" if durable else "NORMAL"))
+        _watch_file(engine, Path(place.database or ""))
     else:
         _check_driver()
         engine = create_engine(
@@ -135,6 +138,29 @@ def _sqlite_pragmas(synchronous: str) -> Callable[[Any, Any], None]:
         cursor.close()
 
     return on_connect
+
+
+def _watch_file(engine: Engine, path: Path) -> None:
+    """Use no connection to a file that was removed or replaced: what is written there is lost."""
+
+    def on_connect(_connection: Any, record: ConnectionPoolEntry) -> None:
+        record.info["file"] = _identity(path)
+
+    def on_checkout(_connection: Any, record: ConnectionPoolEntry, _proxy: Any) -> None:
+        if record.info["file"] != _identity(path):
+            log.error("the database %s was removed or replaced", path)
+            raise exc.DisconnectionError
+
+    event.listen(engine, "connect", on_connect)
+    event.listen(engine, "checkout", on_checkout)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
 
 
 def _say_unavailable(context: ExceptionContext) -> BaseException | None:

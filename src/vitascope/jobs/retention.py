@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Protocol
 from vitascope.errors import IllegalTransition, NotFound
 from vitascope.jobs.store import Store
 
+ORPHAN_LOOK_S = 600.0  # between two looks for orphans, for which all rows are read
 ORPHAN_AGE_S = 3600.0  # a file that no job knows may belong to one that is just being submitted or finished
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,9 @@ class Files(Protocol):
 
     def keys(self) -> Iterable[str]:
         """Name all files."""
+
+    def remove_stale(self) -> None:
+        """Remove what writers left behind that died before they were done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +48,7 @@ class Sweeper:
         self._store = store
         self._files = files
         self._clock = clock
+        self._looked_at = -math.inf  # for orphans
         self._strays: dict[str, float] = {}  # files that no job knew, and when that was first seen
 
     def sweep(self) -> Sweep:
@@ -86,6 +92,10 @@ class Sweeper:
         return len(jobs)
 
     def _remove_orphans(self, now: float) -> int:
+        if self._looked_at <= now < self._looked_at + ORPHAN_LOOK_S:
+            return 0
+        self._looked_at = now
+        self._files.remove_stale()
         there = set(self._files.keys())
         # Asked after the listing: what a job took into use in between is in this set.
         unknown = there - self._store.keys_in_use()

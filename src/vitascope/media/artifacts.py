@@ -6,7 +6,9 @@ visible under its key only when all of it is on the disk. Who refers to a key is
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import logging
 import os
 import re
 import secrets
@@ -17,12 +19,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from vitascope.errors import NotFound
+from vitascope.errors import NotFound, StorageFailed
 
 STALE_S = 3600.0  # no writer leaves its file untouched for an hour: older pending files are a dead writer's
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_CLOSED = frozenset({errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.EIO})
 _SUFFIX = re.compile(r"[a-z0-9]{1,12}")
 _KEY = re.compile(r"(?:[0-9a-f]{32}|[0-9a-f]{64})\.[a-z0-9]{1,12}")  # random | sha256 of the content
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class FolderArtifacts:
         self.root = root
         self._pending = root / "pending"
         self._pending.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._remove_stale()
+        self.remove_stale()
 
     @contextmanager
     def new_file(self, suffix: str) -> Iterator[_PendingInFolder]:
@@ -140,18 +146,20 @@ class FolderArtifacts:
     def _begin(self, key: str) -> Iterator[_PendingInFolder]:
         # A temporary name of its own: two writers of the same content must not share a file.
         path = self._pending / f"{secrets.token_hex(16)}-{key}"
-        path.touch(mode=0o600, exist_ok=False)
-        try:
-            yield _PendingInFolder(path, self.root / key)
-        finally:
-            path.unlink(missing_ok=True)
+        with _storing(self.root):
+            path.touch(mode=0o600, exist_ok=False)
+            try:
+                yield _PendingInFolder(path, self.root / key)
+            finally:
+                path.unlink(missing_ok=True)
 
     def _locate(self, key: str) -> Path:
         if not _KEY.fullmatch(key):
             raise _missing()
         return self.root / key
 
-    def _remove_stale(self) -> None:
+    def remove_stale(self) -> None:
+        """Remove what writers left behind that died before they were done."""
         oldest = time.time() - STALE_S
         for path in self._pending.iterdir():
             try:
@@ -188,6 +196,19 @@ class _PendingInFolder:
         _sync(self.path)
         self.path.replace(self._target)
         _sync(self._target.parent)
+
+
+@contextmanager
+def _storing(root: Path) -> Iterator[None]:
+    """Say what a disk that takes no file means, FFmpeg's word for it included."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL | _CLOSED:
+            raise
+        log.error("no file can be kept in %s: %s", root, error.strerror)  # noqa: TRY400  # the line says all
+        why = "the disk is full" if error.errno in _FULL else "its folder cannot be written"
+        raise StorageFailed(f"The server cannot keep files now: {why}.") from error
 
 
 def content_key(data: bytes, suffix: str) -> str:

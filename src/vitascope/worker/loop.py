@@ -16,7 +16,7 @@ from vitascope import wire
 from vitascope.engine import events
 from vitascope.engine.engine import Engine
 from vitascope.engine.generation import Stage
-from vitascope.errors import GenerationFailed, NotFound, VitascopeError
+from vitascope.errors import GenerationFailed, NotFound, StorageFailed, VitascopeError
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.clips import load_clip
 from vitascope.media.inputs import load_picture
@@ -257,7 +257,7 @@ class Loop:
         key = None
         try:
             key = None if snapshot is None else self._artifacts.put(snapshot.state, STATE_SUFFIX)
-        except OSError:
+        except (OSError, StorageFailed):
             log.exception("the state is not saved", extra={"job_id": job.job_id})
         step = job.command.resume_step if snapshot is None else snapshot.step
         self._line.send(wire.Parked(job_id=job.job_id, token=job.token, step=step, key=key))
