@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from vitascope.api import intake
 from vitascope.api.intake import MAX_NESTING, nest, parse_object
 from vitascope.errors import InvalidRequest
 
@@ -67,3 +68,13 @@ def test_keys_that_contradict_each_other_or_cannot_be_read_are_refused(pairs):
 def test_json_that_is_no_plain_object_is_refused(text):
     with pytest.raises(InvalidRequest):
         parse_object(text)
+
+
+def test_a_form_that_would_fill_the_memory_with_its_escapes_is_not_read(client, monkeypatch):
+    monkeypatch.setattr(intake, "MAX_ESCAPES", 10)
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    few, many = ("prompt=" + "%41" * count for count in (10, 11))
+    assert client.post("/v1/videos", content=few, headers=form).status_code == 200
+    refused = client.post("/v1/videos", content=many, headers=form)
+    assert refused.status_code == 400
+    assert "multipart/form-data or JSON" in refused.json()["error"]["message"]

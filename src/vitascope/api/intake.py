@@ -20,6 +20,7 @@ from vitascope.errors import InvalidRequest, UnsupportedMediaType
 
 MAX_NESTING = 4  # brackets of one key
 MAX_VALUES = 100_000  # of one JSON text
+MAX_ESCAPES = 500_000  # of one urlencoded form: each takes a hundred bytes of memory for a moment
 _KEY = re.compile(r"([^\[\]]+)((?:\[[^\[\]]*\])*)")
 _CHARSET = re.compile(r";\s*charset\s*=\s*[\"']?([^\s;\"']*)", re.ASCII | re.IGNORECASE)
 _IN_UTF_8 = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
@@ -119,6 +120,10 @@ def _no_constant(name: str) -> None:
 
 
 def _urlencoded(data: bytes) -> list[tuple[str, str]]:
+    if data.count(b"%") > MAX_ESCAPES:
+        raise InvalidRequest(
+            f"The form holds more than {MAX_ESCAPES} escaped characters; send multipart/form-data or JSON."
+        )
     try:
         return parse_qsl(
             data.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=MAX_FIELDS
