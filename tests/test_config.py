@@ -303,3 +303,7 @@ def test_secrets_are_shown_by_no_setting_and_named_for_the_logs():
     assert not [secret for secret in ("p%40ss", "k3y") if secret in repr(settings)]
     assert settings.secrets == ["k3y", DATABASE, "p%40ss", "p@ss"]
     assert load({}).secrets == []
+
+
+def test_an_alias_stands_for_the_model_it_names_or_for_the_default_one():
+    assert Settings(model_alias=("sora-2", "veo=wan")).aliases == (("sora-2", None), ("veo", "wan"))
