@@ -30,8 +30,11 @@ def test_changes_and_refusals_are_logged_with_their_request_id_and_polls_are_not
         created = client.post("/v1/videos", json={"prompt": "a red circle"})
         client.post("/video/status", json={"requestId": created.json()["id"].removeprefix("video_")})
         missing = client.get("/v1/videos/nope")
+    (queued,) = [record for record in caplog.records if record.message == "queued"]
+    assert queued.job_id == created.json()["id"]
     lines = [(record.getMessage().rsplit(" in ")[0], record.request_id) for record in caplog.records]
     assert lines == [
+        ("queued", created.headers["x-request-id"]),
         ("POST /v1/videos: 200", created.headers["x-request-id"]),
         ("GET /v1/videos/nope: 404", missing.headers["x-request-id"]),
     ]

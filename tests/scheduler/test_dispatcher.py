@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -443,6 +445,22 @@ async def test_a_retryable_failure_is_tried_again_as_often_as_allowed():
             command = await bench.started()
             await bench.say(Failed(job_id=job.id, token=command.token, code="c", message="m", retryable=True))
         assert bench.store.get(job.id).state is State.FAILED
+
+
+async def test_the_log_follows_a_job_to_its_end(caplog):
+    caplog.set_level(logging.INFO, logger="vitascope.scheduler")
+    async with running(Bench(max_attempts=2)) as bench:
+        job = bench.submit()
+        for _ in range(2):
+            command = await bench.started()
+            await bench.say(Failed(job_id=job.id, token=command.token, code="c", message="m", retryable=True))
+    lines = [r.getMessage() for r in caplog.records if getattr(r, "job_id", None) == job.id]
+    assert [line.partition(",")[0] for line in lines[:-1]] == [
+        "given to worker-0.1",
+        "given back: queued",
+        "given to worker-0.1",
+    ]
+    assert re.fullmatch(r"failed \(c\), [\d.]+ s after it came", lines[-1])
 
 
 async def test_a_parked_job_waits_at_its_place_with_its_attempt_given_back():

@@ -6,6 +6,7 @@ import logging
 import re
 import secrets
 import time
+from contextvars import ContextVar
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -13,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 log = logging.getLogger("vitascope.api")
 
 POLLED_BY_POST = frozenset({"/video/status"})
+REQUEST_ID = ContextVar("REQUEST_ID", default="")  # of the request that is being answered
 CLIENT_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
 
 
@@ -34,6 +36,7 @@ class StandardHeaders:
         begun = time.perf_counter()
         request_id = f"req_{secrets.token_hex(16)}"
         scope.setdefault("state", {})["request_id"] = request_id
+        REQUEST_ID.set(request_id)
         client_id = Headers(scope=scope).get("x-request-id", "")
 
         async def with_headers(message: Message) -> None:

@@ -6,9 +6,11 @@ All dialects submit here.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from dataclasses import replace
 
+from vitascope.api.headers import REQUEST_ID
 from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
@@ -17,6 +19,8 @@ from vitascope.card import ModelCard, cache_warnings, prompt_warnings, resolve
 from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
+
+log = logging.getLogger("vitascope.api")
 
 
 async def submit(
@@ -31,16 +35,19 @@ async def submit(
         QueueFull: as many jobs wait as the operator allows.
 
     """
-    queued = replace(await _accepted(services, reading, card), idempotency=idempotency)
-    job = await services.off_loop(services.store.submit, queued)
-    services.scheduling.wake()
-    return job
+    return await _write(services, replace(await _accepted(services, reading, card), idempotency=idempotency))
 
 
 async def submit_waited_for(services: Services, reading: Reading, card: ModelCard) -> Job:
     """Submit a job for a caller who waits. Raises what `submit` raises."""
-    queued = replace(await _accepted(services, reading, card), waited_for=True)
+    return await _write(services, replace(await _accepted(services, reading, card), waited_for=True))
+
+
+async def _write(services: Services, queued: Job) -> Job:
+    """Write the row, say so in the log, wake the scheduler."""
     job = await services.off_loop(services.store.submit, queued)
+    if job.id == queued.id:  # else an earlier request made it
+        log.info("queued", extra={"job_id": job.id, "request_id": REQUEST_ID.get()})
     services.scheduling.wake()
     return job
 

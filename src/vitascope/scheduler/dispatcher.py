@@ -228,6 +228,7 @@ class Dispatcher:
             resume_step=claimed.claim.resume_step,
         )
         self._workers.send(worker, command)
+        log.info("given to %s, attempt %d", worker, claimed.claim.attempts, extra={"job_id": job.id})
         if self._previews.wanted(job.id):
             self._watch(job.id, True)
         self._look.set()  # the line is shorter now

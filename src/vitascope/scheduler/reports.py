@@ -173,12 +173,16 @@ class Reports:
         await self._flush(held)
         job = await self._off(self._store.requeue, held.job.id, held.token, self._clock(), forgive=forgive)
         self._release(held)
+        log.info("given back: %s, at step %d", job.state, job.claim.resume_step, extra={"job_id": job.id})
         if job.state is not State.QUEUED:
             await self._clean_up(job)
 
     async def _end(self, held: Held, move: Callable[P, Job], *args: P.args, **kwargs: P.kwargs) -> None:
         """Make the last move of a job and remove the files that nobody needs any more."""
         job = await self._off(move, *args, **kwargs)
+        code = "" if job.failure is None else f" ({job.failure.code})"
+        waited_s = (job.finished_at or job.created_at) - job.created_at
+        log.info("%s%s, %.1f s after it came", job.state, code, waited_s, extra={"job_id": job.id})
         self._release(held)
         await self._clean_up(job)
 
