@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 
 PATIENCE_S = 120
-DEBIANS = Path("/usr/lib/postgresql")
+ON_DEBIAN = Path("/usr/lib/postgresql")
 # What a crash of the machine would lose is of no interest here.
 QUICK = "-c fsync=off -c full_page_writes=off -c shared_buffers=16MB -c max_connections=60"
 
@@ -24,7 +24,7 @@ def programs() -> Path | None:
     found = shutil.which("initdb")
     if found is not None:
         return Path(found).resolve().parent
-    return max(DEBIANS.glob("*/bin"), key=lambda path: int(path.parent.name), default=None)
+    return max(ON_DEBIAN.glob("*/bin"), key=lambda path: int(path.parent.name), default=None)
 
 
 def why_not() -> str | None:
@@ -70,7 +70,7 @@ class Cluster:
         self._run("pg_ctl", verb, "-w", "-D", f"{self.folder}/data", *arguments)
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [str((programs() or DEBIANS) / program), *arguments]
+        command = [str((programs() or ON_DEBIAN) / program), *arguments]
         if os.geteuid() == 0:
             command = ["runuser", "-u", self._user, "--", *command]
         with tempfile.TemporaryFile() as said:  # no pipe: the server would hold it open
