@@ -80,6 +80,30 @@ def test_an_id_and_a_pinned_commit_are_enough_to_load_a_model(
     assert family.card.identity == load_family(tiny("wan21_t2v").folder, device="cpu").card.identity
 
 
+def test_weights_that_a_file_replaces_are_not_downloaded(
+    hub: StandIn, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitascope.engine.load.fetch", partial(fetch, endpoint=hub.endpoint))
+    options: dict[str, Any] = {
+        "device": "cpu",
+        "cache_dir": tmp_path,
+        "replaced": {"transformer": folder / BIG},
+    }
+    family = load_family(ID, **options)
+    assert not any(name.startswith("transformer/") and ".safetensors" in name for name in hub.downloads)
+    assert "transformer/config.json" in hub.downloads
+    assert load_family(ID, offline=True, **options).card == family.card
+
+
+def test_a_file_in_place_of_weights_that_is_not_there_is_known_before_a_download(
+    hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vitascope.engine.load.fetch", partial(fetch, endpoint=hub.endpoint))
+    with pytest.raises(CheckpointError, match=r"no file .*missing\.gguf"):
+        load_family(ID, device="cpu", cache_dir=tmp_path, replaced={"transformer": tmp_path / "missing.gguf"})
+    assert not hub.asked
+
+
 def test_every_byte_is_told_once_and_in_order(get: Callable[..., Path]) -> None:
     told: list[tuple[int, int]] = []
     root = get(on_progress=lambda done, total: told.append((done, total)))

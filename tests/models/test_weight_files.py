@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vitascope.errors import CheckpointError
-from vitascope.models.weight_files import check_placed, component_files, read_layout
+from vitascope.models.weight_files import check_placed, component_files, index_of, read_layout
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),
@@ -209,6 +209,22 @@ def test_one_file_beside_an_index_is_refused_as_ambiguous(tmp_path: Path) -> Non
 
 
 def test_a_file_of_another_name_is_named(tmp_path: Path) -> None:
-    (tmp_path / "model.fp16.safetensors").write_bytes(GOOD)
-    with pytest.raises(CheckpointError, match=r"model\.fp16\.safetensors is not called so"):
+    (tmp_path / "wan.safetensors").write_bytes(GOOD)
+    with pytest.raises(CheckpointError, match=r"wan\.safetensors is not called so"):
         component_files(tmp_path)
+
+
+def test_shards_of_a_further_precision_are_found_beside_plain_ones_and_without(tmp_path: Path) -> None:
+    plain = shards(tmp_path)
+    fp16 = tmp_path / "model.safetensors.index.fp16.json"
+    fp16.write_text(plain.read_text().replace("model-", "model.fp16-"))
+    for path in list(tmp_path.glob("model-*")):
+        (tmp_path / path.name.replace("model-", "model.fp16-")).write_bytes(path.read_bytes())
+    assert {path.name for path in component_files(tmp_path)} == {
+        path.name for path in tmp_path.glob("model-*")
+    }
+    plain.unlink()
+    assert {path.name for path in component_files(tmp_path)} == {
+        path.name for path in tmp_path.glob("model.fp16-*")
+    }
+    assert index_of(tmp_path) == fp16

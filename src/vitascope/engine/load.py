@@ -17,6 +17,7 @@ from vitascope.models.family import Family
 from vitascope.models.hub import OnProgress, fetch
 from vitascope.models.reading import OnLoad
 from vitascope.models.registry import describe, load
+from vitascope.models.single_files import read_single
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,7 +53,12 @@ def load_family(
     where = pick_device(device)
     chosen_dtype = pick_dtype(dtype, where)  # before a download of hours
     root = find_model(
-        path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
+        path_or_id,
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+        on_download=on_download,
+        replaced=replaced,
     )
     checkpoint = Checkpoint.open(root, name or name_of(path_or_id), replaced=replaced, on_load=on_load)
     family = load(checkpoint, Placement(where, chosen_dtype))
@@ -81,7 +87,12 @@ def describe_model(
 
     """
     root = find_model(
-        path_or_id, revision=revision, cache_dir=cache_dir, offline=offline, on_download=on_download
+        path_or_id,
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+        on_download=on_download,
+        replaced=replaced,
     )
     return describe(Checkpoint.open(root, name_of(path_or_id), replaced=replaced))
 
@@ -113,18 +124,21 @@ def find_model(
     cache_dir: Path | None = None,
     offline: bool = False,
     on_download: OnProgress | None = None,
+    replaced: Mapping[str, Path] | None = None,
 ) -> Path:
     """Return the folder of a model; a hub id is downloaded, or found in the hub's cache.
 
     `revision` pins a hub model's branch, tag or commit, `cache_dir` is where hub models are kept (the hub's
     own cache by default), `offline` never asks the hub; `on_download` is called with the bytes that are here
-    and all.
+    and all. Weights of components that are `replaced` by files are not downloaded.
 
     Raises:
-        CheckpointError: neither a folder nor an id that the hub can give.
+        CheckpointError: neither a folder nor an id that the hub can give, or no such file in its place.
         ConfigurationError: a revision of a folder.
 
     """
+    for file in (replaced or {}).values():
+        read_single(file)  # before a download of hours
     path = Path(path_or_id).expanduser()
     if path.is_dir():
         if revision is not None:
@@ -137,7 +151,12 @@ def find_model(
             f"There is no folder {str(path_or_id)!r}; give a model folder or a hub id owner/name."
         )
     return fetch(
-        str(path_or_id), revision=revision, cache_dir=cache_dir, offline=offline, on_progress=on_download
+        str(path_or_id),
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+        on_progress=on_download,
+        replaced=list(replaced or ()),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -83,12 +83,13 @@ def fetch(
     offline: bool = False,
     endpoint: str | None = None,
     on_progress: OnProgress | None = None,
+    replaced: Collection[str] = (),
 ) -> Path:
     """Return the folder of a hub model in the cache; what is missing there is downloaded and checked first.
 
     `revision` pins a branch, tag or commit; `cache_dir` and `endpoint` are huggingface_hub's own unless given
-    (HF_HOME, HF_ENDPOINT). Only safetensors, configurations and tokenizers are downloaded. `on_progress` is
-    called from several threads, one at a time.
+    (HF_HOME, HF_ENDPOINT). Only safetensors, configurations and tokenizers are downloaded, and no weights of
+    components that are `replaced`. `on_progress` is called from several threads, one at a time.
 
     Raises:
         CheckpointError: it cannot be had, holds weights in other formats only, or is not what the hub says.
@@ -102,7 +103,7 @@ def fetch(
         files = repository.listing(root.name)
         if files is None:
             return root
-        files = wanted(files, components(root, model_id), model_id)
+        files = wanted(files, components(root, model_id), model_id, replaced=replaced)
         root = _download(repository, root, files, on_progress)
     _check(root, files)
     return root

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path, PurePosixPath
 
 from huggingface_hub import RepoFile
@@ -37,15 +37,21 @@ def components(root: Path, model_id: str) -> list[str]:
     return [name for name, entry in entries if isinstance(entry, list) and re.fullmatch(r"\w+", name)]
 
 
-def wanted(files: Sequence[RepoFile], parts: Sequence[str], model_id: str) -> list[RepoFile]:
+def wanted(
+    files: Sequence[RepoFile], parts: Sequence[str], model_id: str, *, replaced: Collection[str] = ()
+) -> list[RepoFile]:
     """Choose the files of some parts and their siblings (`transformer_i2v`), and the JSON files at the top.
+
+    Of a part that is `replaced` no weights are chosen: they come from elsewhere.
 
     Raises:
         CheckpointError: a part has weights in a format that can run code, and no safetensors.
 
     """
     known = re.compile("|".join(f"{part}(_\\w+)?" for part in parts))
-    of_parts = [f for f in files if known.fullmatch(_folder(f))]
+    of_parts = [
+        f for f in files if known.fullmatch(_folder(f)) and not (_folder(f) in replaced and _is_of_weights(f))
+    ]
     for part in sorted({_folder(f) for f in of_parts}):
         _check_safe(part, {_suffix(f) for f in of_parts if _folder(f) == part}, model_id)
     chosen = [f for f in of_parts if _suffix(f) in (*_TEXTS, _WEIGHTS)]
@@ -59,6 +65,11 @@ def _folder(file: RepoFile) -> str:
 
 def _suffix(file: RepoFile) -> str:
     return PurePosixPath(file.path).suffix
+
+
+def _is_of_weights(file: RepoFile) -> bool:
+    """Whether it holds weights, or says in which shards they are."""
+    return _suffix(file) in (_WEIGHTS, *UNSAFE) or f"{_WEIGHTS}.index." in file.path
 
 
 def _check_safe(part: str, suffixes: set[str], model_id: str) -> None:

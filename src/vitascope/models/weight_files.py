@@ -6,6 +6,7 @@ Only headers are read here. A header that lies is refused before a byte of weigh
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -34,6 +35,12 @@ _DTYPES = {
 }
 UNSAFE = (".bin", ".pt", ".pth", ".ckpt")  # pickles: reading one can run code
 _STEMS = ("diffusion_pytorch_model", "model")  # diffusers' and transformers' names
+
+# A whole file of weights or the index of its shards, of a further precision if the name has one more word.
+_NAME = re.compile(
+    rf"(?:{'|'.join(_STEMS)})"
+    r"(?:(?:\.(?P<of_file>(?!.*-\d+-of-)[\w-]+))?\.safetensors|\.safetensors\.index(?:\.(?P<of_index>\w+))?\.json)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,23 +118,31 @@ def read_layout(path: Path, shown: str) -> WeightFile:
 def component_files(folder: Path) -> list[Path]:
     """List the files that hold a component's weights: one, or the shards that an index names.
 
+    Weights in a further precision (`model.fp16.safetensors`) are taken where they are the only ones.
+
     Raises:
         CheckpointError: there are none, a shard is missing, or it cannot be told which files are meant.
 
     """
-    single = [folder / f"{stem}.safetensors" for stem in _STEMS]
-    single = [path for path in single if path.is_file()]
-    indexes = sorted(folder.glob("*.safetensors.index.json"))
-    if len(single) + len(indexes) > 1:
-        both = " and ".join(path.name for path in (*single, *indexes))
+    chosen = _chosen(folder)
+    if chosen is None:
+        raise CheckpointError(_nothing(folder))
+    return _shards(chosen) if chosen.suffix == ".json" else [chosen]
+
+
+def _chosen(folder: Path) -> Path | None:
+    """Return a component's one file of weights, or its index; None if there is neither."""
+    found: dict[str, list[Path]] = {}  # by precision, "" for the plain one
+    for path in sorted(folder.glob("*")):
+        if (name := _NAME.fullmatch(path.name)) and path.is_file():
+            found.setdefault(name["of_file"] or name["of_index"] or "", []).append(path)
+    meant = found.get("") or [path for paths in found.values() for path in paths]
+    if len(meant) > 1:
+        both = " and ".join(path.name for path in meant)
         raise CheckpointError(
             f"{folder.name}/ holds {both}, which contradict each other; remove what is not meant."
         )
-    if indexes:
-        return _shards(indexes[0])
-    if not single:
-        raise CheckpointError(_nothing(folder))
-    return single
+    return meant[0] if meant else None
 
 
 def _nothing(folder: Path) -> str:
@@ -166,7 +181,8 @@ def check_placed(index: Path, files: Sequence[WeightFile]) -> None:
 
 def index_of(folder: Path) -> Path | None:
     """Return the index of a component in several files."""
-    return next(iter(sorted(folder.glob("*.safetensors.index.json"))), None)
+    chosen = _chosen(folder)
+    return chosen if chosen is not None and chosen.suffix == ".json" else None
 
 
 def _shards(index: Path) -> list[Path]:
