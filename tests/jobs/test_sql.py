@@ -121,6 +121,18 @@ def test_migrations_that_are_cut_short_change_nothing(any_url, monkeypatch):
     again.dispose()
 
 
+def test_a_newer_versions_database_is_refused_and_left_alone(any_url):
+    engine = connect(any_url)
+    upgrade(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(ConfigurationError, match="newer version, whose schema 9999 is not known here"):
+        upgrade(engine)
+    with engine.connect() as connection:
+        assert MigrationContext.configure(connection).get_current_revision() == "9999"
+    engine.dispose()
+
+
 def test_a_file_that_is_no_database_is_refused_in_one_line(tmp_path, url):
     (tmp_path / "jobs.sqlite3").write_bytes(b"not a database at all" * 100)
     with pytest.raises(ConfigurationError, match=r"jobs\.sqlite3, cannot be used: file is not a database$"):

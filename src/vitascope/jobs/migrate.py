@@ -6,20 +6,40 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine
+
+from vitascope.errors import ConfigurationError
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def upgrade(engine: Engine, revision: str = "head") -> None:
-    """Apply the migrations that the database has not seen yet: all of them, or none if this is cut short."""
+    """Apply the migrations that the database has not seen yet: all of them, or none if this is cut short.
+
+    Raises:
+        ConfigurationError: a newer version has brought the database further than is known here.
+
+    """
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with engine.connect() as connection:
         _begin(connection)
+        _check_known(config, connection)
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.commit()
+
+
+def _check_known(config: Config, connection: Connection) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    unknown = {*MigrationContext.configure(connection).get_current_heads()} - known
+    if unknown:
+        raise ConfigurationError(
+            f"The jobs were kept by a newer version, whose schema {', '.join(unknown)} is not known here; "
+            "start that version, or go back to a copy from before."
+        )
 
 
 def _begin(connection: Connection) -> None:
