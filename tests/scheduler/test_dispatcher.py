@@ -636,6 +636,24 @@ async def test_a_database_that_goes_down_at_any_call_loses_nothing_and_does_noth
         assert (await bench.started()).job_id == follower.id  # the worker is known to be free
 
 
+async def test_a_job_that_is_cancelled_and_deleted_while_it_is_claimed_holds_nobody_up():
+    class HastyCaller(WatchedStore):
+        def claim(self, job_id, worker, now):
+            if job_id != doomed:
+                return super().claim(job_id, worker, now)
+            self.request_cancel(job_id, now)
+            try:
+                return super().claim(job_id, worker, now)
+            finally:
+                self.delete(job_id, now)
+
+    async with running(Bench(store=HastyCaller), ready=False) as bench:
+        doomed = bench.submit().id
+        second = bench.submit()
+        await bench.say(Ready(card=CARD, pid=1))
+        assert (await bench.started()).job_id == second.id
+
+
 async def test_a_database_that_stays_down_does_not_keep_the_server_from_stopping(monkeypatch):
     monkeypatch.setattr(offload, "MAX_PAUSE_S", 0.01)
     bench = Bench(store=FaultyStore)

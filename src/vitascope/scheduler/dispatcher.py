@@ -235,13 +235,12 @@ class Dispatcher:
 
     async def _claim(self, job: Job, worker: str) -> Job | None:
         """Claim a job for a worker; None if it was cancelled or deleted since we looked."""
-        try:
+        with suppress(*REFUSED):
             return await self._off(self._store.claim, job.id, worker, self._clock())
-        except NotFound:
-            return None
-        except REFUSED:  # perhaps by our own claim, if its answer was lost
+        with suppress(NotFound):  # else it may be our own claim, if its answer was lost
             there = await self._off(self._store.get, job.id)
             return there if there.state is State.RUNNING and there.claim.worker == worker else None
+        return None
 
     async def _forward_cancels(self) -> None:
         if not self._roster.held:
