@@ -13,7 +13,9 @@ import typer.main
 
 from documents import README, ROOT, blocks, commands
 from vitascope.cli.app import app
+from vitascope.config import load_settings
 
+DEPLOY = ROOT / "docs" / "how-to" / "deploy.md"
 PAGES = sorted([README, ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md"), *ROOT.glob("*/README.md")])
 ROOT_COMMAND = typer.main.get_command(app)
 
@@ -59,6 +61,18 @@ def test_commands_and_flags_in_the_pages_exist(page: str, words: list[str]) -> N
     assert command is not ROOT_COMMAND, f"{page}: vitascope {' '.join(words)}"
     flags = {flag for parameter in command.params for flag in parameter.opts}
     assert {word.split("=")[0] for word in words if word.startswith("--")} <= flags, page
+
+
+def test_the_settings_file_and_the_unit_of_the_deploy_page_are_right(tmp_path: Path) -> None:
+    [settings] = blocks(DEPLOY, "toml")
+    (tmp_path / "settings.toml").write_text(settings)
+    settled = load_settings(file=tmp_path / "settings.toml", environ={"VITASCOPE_API_KEY": "k"})
+    assert (settled.log_json, settled.launch_rule) == (True, "off")
+    assert f"{settled.data_dir / 'jobs.sqlite3'} " in DEPLOY.read_text(encoding="utf-8")
+    [unit] = blocks(DEPLOY, "ini")
+    words = re.findall(r"^ExecStart=\S+/vitascope (.*)$", unit, re.MULTILINE)[0].split()
+    flags = {flag for parameter in command_of(words).params for flag in parameter.opts}
+    assert {word for word in words if word.startswith("--")} <= flags
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
