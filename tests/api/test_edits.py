@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from fractions import Fraction
 
 import pytest
 
 from tiny_clips import encoded, moving
-from vitascope.media.clips import load_clip
+from vitascope.errors import InvalidMedia
+from vitascope.media.clips import Clips, load_clip
 from vitascope.media.inputs import load_picture
 from vitascope.media.video import VideoWriter, read_video
 
@@ -191,6 +193,18 @@ def test_a_hostile_upload_is_refused_and_leaves_nothing(client, house):
         answer = client.post(EDITS, files={**form(prompt="a circle"), "video": ("a.mp4", data)})
         assert refusal(answer) == (400, "video", "invalid_media")
     assert list(house.artifacts.keys()) == []
+
+
+def test_clips_are_decoded_where_they_hold_nothing_else_up(client, house, monkeypatch):
+    threads = []
+
+    def measured(self, source, *, param):
+        threads.append(threading.current_thread().name)
+        raise InvalidMedia("no clip")
+
+    monkeypatch.setattr(Clips, "measure", measured)
+    client.post(EDITS, files={**form(prompt="a circle"), "video": ("a.mp4", b"clip")})
+    assert [name.rpartition("_")[0] for name in threads] == ["api-clips"]
 
 
 def test_the_operator_limits_what_is_decoded(open_house):

@@ -24,6 +24,7 @@ from vitascope.scheduler.offload import Offload
 from vitascope.wire import Preview
 
 STORE_THREADS = 4  # SQLite answers in well under a millisecond; more threads would only queue on its lock
+DECODING_THREADS = 2  # clips being decoded; more would take the processor from everything else
 
 PreviewListener = Callable[[Preview], None]
 
@@ -142,6 +143,8 @@ class SourceClips(Protocol):
 class Services:
     """The api's parts. `await off_loop(call, ...)` runs a blocking call in one of the api's own threads.
 
+    `await decoding(call, ...)` does so with what may take minutes of a processor, so that all else goes on.
+
     Once `stopping` is set, calls that wait for a job end as soon as that job is notified of.
     """
 
@@ -155,8 +158,10 @@ class Services:
     scheduling: Scheduling
     launching: Launching
     off_loop: Offload = field(default_factory=lambda: Offload(STORE_THREADS, "api-store"))
+    decoding: Offload = field(default_factory=lambda: Offload(DECODING_THREADS, "api-clips"))
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def close(self) -> None:
         """Let the api's threads end once their calls are done."""
         self.off_loop.close()
+        self.decoding.abandon()  # a clip may take minutes

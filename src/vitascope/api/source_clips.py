@@ -64,7 +64,7 @@ async def find_clip(services: Services, source: Source) -> SourceClip:
         )
         return SourceClip(source.param, file.key, facts, job)
     data = await asyncio.to_thread(source.content)
-    facts = await asyncio.to_thread(services.clips.measure, data, param=source.param)
+    facts = await services.decoding(services.clips.measure, data, param=source.param)
     return SourceClip(source.param, data, facts)
 
 
@@ -90,10 +90,10 @@ def plan(reading: Reading, card: ModelCard, clip: SourceClip) -> Plan:
 async def keep(services: Services, plan: Plan, request: GenerationRequest) -> GenerationRequest:
     """Store the clip as the request needs it, and name it there. Raises `InvalidMedia`."""
     clips, clip = services.clips, plan.clip
-    key = await asyncio.to_thread(clips.keep, clip.content, plan.fit(request), param=clip.param)
+    key = await services.decoding(clips.keep, clip.content, plan.fit(request), param=clip.param)
     if request.continues is None:
         return replace(request, video=key)
-    first_frame = await asyncio.to_thread(clips.keep_last_frame, key)
+    first_frame = await services.decoding(clips.keep_last_frame, key)
     return replace(request, first_frame=first_frame, continues=replace(request.continues, clip=key))
 
 

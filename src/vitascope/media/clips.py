@@ -8,9 +8,8 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-import threading
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -26,7 +25,6 @@ from vitascope.media.lossless import SUFFIX, read_lossless
 
 DECODER = (sys.executable, "-P", "-m", "vitascope.media.decoder")
 TIMEOUT_S = 180.0
-AT_ONCE = 2  # clips being decoded; more would take the processor from everything else
 
 log = logging.getLogger(__name__)
 
@@ -40,7 +38,6 @@ class Clips:
     artifacts: Artifacts
     limits: Limits
     timeout_s: float = TIMEOUT_S
-    _turns: threading.BoundedSemaphore = field(default_factory=lambda: threading.BoundedSemaphore(AT_ONCE))
 
     def measure(self, source: Source, *, param: str | None = None) -> Facts:
         """Tell what a clip is.
@@ -84,17 +81,16 @@ class Clips:
     def _answer(self, source: Source, order: Order) -> Answer | None:
         """Run the decoder; None if it crashed, was ended by a limit, or took too long."""
         command = [*DECODER, msgspec.json.encode(order).decode()]
-        with self._turns:
-            try:
-                if isinstance(source, bytes):
-                    done = self._run(command, input=source)
-                else:
-                    with self.artifacts.open(source) as file:
-                        done = self._run(command, stdin=file)
-                return msgspec.json.decode(done.stdout, type=Answer)
-            except (subprocess.SubprocessError, msgspec.DecodeError) as error:
-                log.warning("a clip's decoder gave no answer, for the clip's fault or its own: %s", error)
-                return None
+        try:
+            if isinstance(source, bytes):
+                done = self._run(command, input=source)
+            else:
+                with self.artifacts.open(source) as file:
+                    done = self._run(command, stdin=file)
+            return msgspec.json.decode(done.stdout, type=Answer)
+        except (subprocess.SubprocessError, msgspec.DecodeError) as error:
+            log.warning("a clip's decoder gave no answer, for the clip's fault or its own: %s", error)
+            return None
 
     def _run(self, command: list[str], **stdin: object) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run(  # type: ignore[call-overload,no-any-return]  # noqa: S603  # our own module

@@ -46,3 +46,7 @@ class Offload:
     def close(self) -> None:
         """Return once all calls are done and the threads have ended."""
         self._pool.shutdown(wait=True)
+
+    def abandon(self) -> None:
+        """Return at once: no call begins any more, and those that run end unheard."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
