@@ -312,6 +312,19 @@ def test_out_of_memory_says_so_and_the_worker_lives_on(serve, generate, family):
     server.until(wire.Finished, "small")
 
 
+def test_out_of_memory_beside_the_engine_says_so_too(serve, generate, artifacts, monkeypatch):
+    def exhaust(suffix):
+        raise MemoryError
+
+    monkeypatch.setattr(artifacts, "new_file", exhaust)
+    server = serve()
+    server.command(generate("big"))
+    assert server.until(wire.Failed)[0].code == OutOfMemory.code
+    monkeypatch.undo()
+    server.command(generate("small"))
+    server.until(wire.Finished, "small")
+
+
 def test_a_missing_picture_fails_its_job_by_name(serve, generate):
     server = serve()
     server.command(generate(first_frame="0" * 64 + ".png"))

@@ -16,7 +16,7 @@ from vitascope import wire
 from vitascope.engine import events
 from vitascope.engine.engine import Engine
 from vitascope.engine.generation import Stage
-from vitascope.errors import GenerationFailed, NotFound, StorageFailed, VitascopeError
+from vitascope.errors import GenerationFailed, NotFound, OutOfMemory, StorageFailed, VitascopeError
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.clips import load_clip
 from vitascope.media.inputs import load_picture
@@ -31,6 +31,7 @@ from vitascope.worker.running_job import RunningJob
 PREVIEW_INTERVAL_S = 0.25
 THREADS = 3  # two clips being encoded, one state being saved
 STATE_SUFFIX = "safetensors"
+NO_MEMORY = "The machine ran out of memory; ask for a smaller size or fewer frames."
 FAILED_INSIDE = "The generation failed inside the engine; the server's log says why."
 
 log = logging.getLogger(__name__)
@@ -275,4 +276,6 @@ def _failed(job: RunningJob, error: BaseException) -> wire.Failed:
     else:
         log.error("failed", exc_info=error, extra={"job_id": job.job_id})
         code, message, retryable = GenerationFailed.code, FAILED_INSIDE, False
+        if isinstance(error, MemoryError):  # beside the engine, which knows its own
+            code, message = OutOfMemory.code, NO_MEMORY
     return wire.Failed(job_id=job.job_id, token=job.token, code=code, message=message, retryable=retryable)
