@@ -27,7 +27,8 @@ def server(server_on, tmp_path_factory):
 
 @pytest.fixture
 def holds(server):
-    """Where its workers are held; they are let go in the end."""
+    """Where the workers of the server, which is ready by then, are held; they are let go in the end."""
+    server.wait_ready()
     yield server.holds
     server.holds.release()
 
@@ -35,6 +36,7 @@ def holds(server):
 @pytest.fixture(scope="module")
 def undisturbed(server):
     """The clip of seed 1 as an undisturbed run makes it."""
+    server.wait_ready()
     video_id = server.submit(num_inference_steps=STEPS)
     server.wait_done(video_id)
     return server.content(video_id)
@@ -211,7 +213,6 @@ def test_a_cancel_frees_the_worker_for_the_next_job(server, holds):
 
 
 def test_a_generation_that_fails_leaves_the_worker_usable(server, holds, red_picture):
-    server.wait_ready()
     worker = server.worker_pid()
     holds.at(1)
     blocker = server.submit()
