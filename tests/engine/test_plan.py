@@ -53,8 +53,10 @@ def test_half_the_precision_is_less_memory_but_not_for_the_vae(
 
 
 def test_time_is_operations_by_speed() -> None:
-    needs = Estimate(weights_bytes=1, working_bytes=2, tokens=1, flops_per_step=6.0, num_steps=5)
-    assert (needs.memory_bytes, needs.denoise_s(3.0)) == (3, 10.0)
+    needs = Estimate(
+        weights_bytes=1, denoising_bytes=2, decoding_bytes=4, tokens=1, flops_per_step=6.0, num_steps=5
+    )
+    assert (needs.memory_bytes, needs.denoise_s(3.0)) == (5, 10.0)
 
 
 def test_a_device_has_a_speed() -> None:

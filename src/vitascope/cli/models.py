@@ -50,7 +50,7 @@ def show(
         typer.echo(msgspec.json.format(msgspec.json.encode(card)).decode())
     else:
         checkpoint = _open(runtime)
-        typer.echo("\n".join([_describe(card), *_files(checkpoint), *_needs(runtime, checkpoint, card)]))
+        typer.echo("\n".join([_describe(card), *_files(checkpoint), *_needs(runtime, checkpoint)]))
 
 
 def _open(runtime: Runtime) -> Checkpoint:
@@ -63,6 +63,7 @@ def _open(runtime: Runtime) -> Checkpoint:
         revision=settings.model_revision,
         cache_dir=settings.model_cache_dir,
         offline=settings.offline,
+        replaced=settings.replaced,
     )
     return Checkpoint.open(root, replaced=settings.replaced)
 
@@ -74,22 +75,23 @@ def _files(checkpoint: Checkpoint) -> list[str]:
     return [f"  {part} is {describe_single(read_single(path))}" for part, path in checkpoint.replaced.items()]
 
 
-def _needs(runtime: Runtime, checkpoint: Checkpoint, card: ModelCard) -> list[str]:
+def _needs(runtime: Runtime, checkpoint: Checkpoint) -> list[str]:
     """Estimate memory and time on this machine."""
     from vitascope.engine.load import default_dtype, pick_device
-    from vitascope.engine.plan import estimate, matmul_speed
+    from vitascope.engine.plan import matmul_speed, needs_of
 
     device = pick_device(runtime.settings().device)
     dtype = default_dtype(device)
-    needs = estimate(checkpoint, card, dtype)
+    needs = needs_of(checkpoint, dtype)
     speed = matmul_speed(device, dtype)
     where = f"{device} in {str(dtype).removeprefix('torch.')}"
-    memory = f"{_size(needs.memory_bytes)}, {_size(needs.weights_bytes)} of it weights"
+    memory = f"{_size(needs.memory_bytes)}: weights {_size(needs.weights_bytes)}"
+    working = f"denoising {_size(needs.denoising_bytes)}, then decoding {_size(needs.decoding_bytes)}"
     work = f"{needs.tokens:,} tokens, {needs.flops_per_step / 1e12:,.3g} TFLOP a step"
     pace = f"{needs.num_steps} steps take {needs.denoise_s(speed):,.3g} s at {speed / 1e12:.2g} TFLOP/s"
     return [
         f"  estimates for a native clip on {where}:",
-        f"    memory {memory}, without the decoder's own",
+        f"    memory {memory}, {working}",
         f"    {work}; {pace}",
     ]
 

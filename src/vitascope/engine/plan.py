@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from vitascope.card import ModelCard
+from vitascope.engine.decoding_room import decoder_bytes
 from vitascope.errors import CheckpointError
 from vitascope.models.checkpoint import Checkpoint
+from vitascope.models.registry import outline
 from vitascope.sampling.guidance import guides
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
@@ -23,17 +25,23 @@ _PROBE_SIDE, _PROBE_S = 1024, 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """One clip at native settings, without the decoder's own working set."""
+    """One clip at native settings: what stays, what denoising works in, and after it decoding."""
 
     weights_bytes: int
-    working_bytes: int
+    denoising_bytes: int
+    decoding_bytes: int
     tokens: int
     flops_per_step: float
     num_steps: int
 
     @property
+    def working_bytes(self) -> int:
+        """The larger working set; a clip needs them one after the other."""
+        return max(self.denoising_bytes, self.decoding_bytes)
+
+    @property
     def memory_bytes(self) -> int:
-        """Weights and the transformer's working set together."""
+        """Weights and the larger working set together."""
         return self.weights_bytes + self.working_bytes
 
     def denoise_s(self, flops_per_s: float) -> float:
@@ -41,8 +49,21 @@ class Estimate:
         return self.flops_per_step * self.num_steps / flops_per_s
 
 
-def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Estimate:
-    """Estimate what one clip at the card's native settings needs.
+def needs_of(checkpoint: Checkpoint, dtype: torch.dtype) -> Estimate:
+    """Estimate what one clip of a folder needs, its decoder included.
+
+    Raises:
+        CheckpointError: the folder cannot be read, or its configuration lacks what is needed.
+
+    """
+    family = outline(checkpoint, dtype)
+    return estimate(checkpoint, family.card, dtype, decoding_bytes=decoder_bytes(family))
+
+
+def estimate(
+    checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype, *, decoding_bytes: int = 0
+) -> Estimate:
+    """Estimate what one clip at the card's native settings needs; its decoder is measured elsewhere.
 
     Each weight of the transformer costs two operations a token, and attention four for a pair of tokens and a
     unit of width; guidance doubles both. Two experts are both kept and take turns.
@@ -65,7 +86,8 @@ def estimate(checkpoint: Checkpoint, card: ModelCard, dtype: torch.dtype) -> Est
             _resident_bytes(checkpoint, part, _VAE_BYTES if "vae" in part else _BYTES[dtype])
             for part in card.components
         ),
-        working_bytes=_WIDTHS_ALIVE * tokens * width * _BYTES[dtype],
+        denoising_bytes=_WIDTHS_ALIVE * tokens * width * _BYTES[dtype],
+        decoding_bytes=decoding_bytes,
         tokens=tokens,
         flops_per_step=passes * (linear + attention),
         num_steps=native.num_inference_steps,

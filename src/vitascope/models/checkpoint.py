@@ -137,7 +137,7 @@ class Checkpoint:
                 return load(kind, source, read, device, dtype)
             if part in self.replaced:
                 check_single(kind, source, dtype)
-            return outline(kind, source.folder)
+            return outline(kind, source.folder, dtype)
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._unloadable(part, error) from error
 

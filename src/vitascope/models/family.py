@@ -72,6 +72,9 @@ class Family(Protocol):
     def decode(self, sample: Sample) -> Iterator[Chunk]:
         """Yield the clip's frames in chunks as the VAE makes them."""
 
+    def decode_blank(self, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
+        """Run the decoder on latents without content, in the pieces of `decode`, for whoever measures it."""
+
     def preview(self, sample: Sample) -> Picture | None:
         """Return a small RGB picture of the clean estimate after the last step; None before the first.
 

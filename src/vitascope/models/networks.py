@@ -50,14 +50,14 @@ class Source:
         return f"{self.name}/"
 
 
-def outline(kind: Any, folder: Path) -> Any:
+def outline(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Make a network that has shapes and no weights.
 
     Raises:
         ValueError, KeyError, TypeError, RuntimeError, OSError: the configuration is not one for this class.
 
     """
-    with torch.device("meta"):
+    with torch.device("meta"), default_dtype(dtype):
         if issubclass(kind, ModelMixin):
             return kind.from_config(kind.load_config(folder, local_files_only=True)).eval()
         return kind(kind.config_class.from_pretrained(folder, local_files_only=True)).eval()

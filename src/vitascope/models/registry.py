@@ -78,4 +78,14 @@ def describe(checkpoint: Checkpoint) -> ModelCard:
         CheckpointError: as for `load`, as far as it can be seen without reading weights.
 
     """
-    return load(replace(checkpoint, outline=True), Placement(torch.device("meta"), torch.float32)).card
+    return outline(checkpoint, torch.float32).card
+
+
+def outline(checkpoint: Checkpoint, dtype: torch.dtype) -> Family:
+    """Make the family of a folder from its configurations alone: its networks have shapes and no memory.
+
+    Raises:
+        CheckpointError: as for `describe`.
+
+    """
+    return load(replace(checkpoint, outline=True), Placement(torch.device("meta"), dtype))

@@ -12,10 +12,9 @@ from vitascope import wire
 from vitascope.config import Settings
 from vitascope.engine.free_memory import device_name, free_bytes
 from vitascope.engine.load import find_model, load_family, name_of, pick_device, pick_dtype
-from vitascope.engine.plan import Estimate, estimate
+from vitascope.engine.plan import Estimate, needs_of
 from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.family import Family
-from vitascope.models.registry import describe
 from vitascope.worker.channel import Line
 from vitascope.worker.downloads import DownloadLog
 
@@ -47,7 +46,7 @@ def load_model(settings: Settings, line: Line) -> Family | None:
     )
     name = settings.model_name or name_of(settings.model_path)
     checkpoint = Checkpoint.open(root, name, replaced=settings.replaced)
-    needs = estimate(checkpoint, describe(checkpoint), pick_dtype(settings.asked_dtype, device))
+    needs = needs_of(checkpoint, pick_dtype(settings.asked_dtype, device))
     if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
         return None
     return load_family(

@@ -116,6 +116,18 @@ class CogVideoXFamily:
         for video in self._parts.vae.decode(self.finish(sample)[:, padding:]):
             yield Chunk(to_pixels(video))
 
+    def decode_blank(self, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
+        """Run the decoder on latents without content, in the pieces of `decode`."""
+        vae = self._parts.vae
+        shape = (
+            1,
+            vae.num_latent_frames(num_frames),
+            vae.channels,
+            height // vae.spatial,
+            width // vae.spatial,
+        )
+        return vae.decode(torch.empty(shape, device=self.device))
+
     def preview(self, sample: Sample) -> Picture | None:
         """Sketch the middle frame of the clean estimate."""
         estimate = sample.trajectory.estimate()

@@ -124,6 +124,13 @@ class Ltx2Family:
         sound = self._parts.sound
         yield Chunk(to_pixels(last), audio=sound.decode(latents["audio"]), sample_rate=sound.sample_rate)
 
+    def decode_blank(self, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
+        """Run the decoder on latents without content, all frames at once."""
+        vae = self._parts.vae
+        frames = (num_frames - 1) // vae.temporal + 1
+        shape = 1, vae.channels, frames, height // vae.spatial, width // vae.spatial
+        yield vae.decode(torch.empty(shape, device=self.device))
+
     def preview(self, sample: Sample) -> Picture | None:
         """Sketch the middle frame of the clean estimate."""
         estimate = sample.trajectory.estimate()

@@ -156,6 +156,11 @@ class WanFamily:
         for video in self._parts.vae.decode(self.finish(sample)):
             yield Chunk(to_pixels(video))
 
+    def decode_blank(self, num_frames: int, height: int, width: int) -> Iterator[Tensor]:
+        """Run the decoder on latents without content, in the pieces of `decode`."""
+        vae = self._parts.vae
+        return vae.decode(torch.empty(vae.latent_shape(num_frames, height, width), device=self.device))
+
     def preview(self, sample: Sample) -> Picture | None:
         """Sketch the middle frame of the clean estimate."""
         estimate = sample.trajectory.estimate()
