@@ -112,7 +112,7 @@ def archive() -> bytes:
         (encoded(kind="mov", codec="mjpeg", pix_fmt="yuvj420p"), "codec is not read"),
         (encoded(sample_aspect_ratio=Fraction(4, 3)), "not square"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "",  # no bytes, which may differ each time
 )
 def test_what_is_no_good_clip_is_refused_in_words_of_our_own(data, says):
     with pytest.raises(InvalidMedia, match=says):
