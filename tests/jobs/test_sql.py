@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import event
 
 from vitascope.errors import ConfigurationError, StoreUnavailable
 from vitascope.jobs.database import connect
@@ -223,3 +224,29 @@ def test_a_job_is_not_taken_into_a_database_that_was_removed(tmp_path, what, cap
             store.submit(make_job())
     store.close()
     assert "was removed or replaced" in caplog.text
+
+
+def test_no_everyday_question_sorts_or_reads_the_whole_table(url):
+    store, asked = SqlStore(url), []
+    job = store.submit(make_job())
+    with store._engine.connect() as connection:
+        event.listen(store._engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+        for question in (
+            lambda: store.get(job.id), lambda: store.queue_position(job.id), lambda: store.repeated("k"),
+            store.waiting, store.num_waiting, store.running,
+            lambda: store.expired(2.0), lambda: store.gone(2.0),
+            lambda: store.page(after=job.id, limit=20, order="desc"),
+            lambda: store.page(after=job.id, limit=20, order="asc"),
+            lambda: store.claim(job.id, "w", 2.0),
+        ):  # fmt: skip
+            question()
+        for statement, values in tuple(asked):
+            plan = (
+                connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).scalars("detail").all()
+            )
+            assert plan, statement
+            assert not [step for step in plan if "TEMP B-TREE" in step or step.startswith("SCAN jobs")], (
+                statement
+            )
+    store.close()
+    assert len(asked) >= 11
