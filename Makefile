@@ -20,8 +20,8 @@ $(STAMP): pyproject.toml constraints.txt
 demo: $(STAMP) ## serve the bundled model, make demo.mp4 through the OpenAI SDK, stop
 	$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## the default test run
-	$(BIN)/python -m pytest
+test: $(STAMP) ## the default test run, by two processes; a file stays with one of them
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 sdk-matrix: $(STAMP) ## drive the SDKs of docs/clients.md, fetched from their registries (needs node and npm)
 	$(BIN)/python -m pytest -m clients tests/e2e/clients
