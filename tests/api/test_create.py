@@ -429,7 +429,7 @@ def test_a_reference_that_cannot_be_used_is_refused(client, house, reference):
 
 def test_remote_media_is_refused_with_what_to_do_instead(client):
     answer = client.post("/v1/videos", json={**PROMPT, "input_reference": "https://example.com/a.png"})
-    assert "upload the picture or send it as a data: URL" in refused(answer, "input_reference")
+    assert "upload the file or send it as a data: URL" in refused(answer, "input_reference")
 
 
 def test_a_file_is_read_where_the_operator_allows_and_kept_like_an_upload(open_house, tmp_path, png):

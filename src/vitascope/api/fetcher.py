@@ -1,4 +1,4 @@
-"""Pictures by URL: the one place from which the server reaches out for a client, as its operator allows.
+"""Media by URL: the one place from which the server reaches out for a client, as its operator allows.
 
 A URL is split once, and what was checked is what is fetched: a host is resolved once, every address it has
 must be a public one, and the connection goes to that very address under the host's own name. A redirect is a
@@ -29,7 +29,7 @@ MAX_URL_CHARS = 2048
 TIMEOUT_S = 20.0  # for everything, redirects included
 PORTS = {"http": 80, "https": 443}
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-HEADERS = [(b"user-agent", b"vitascope"), (b"accept", b"image/*"), (b"accept-encoding", b"identity")]
+HEADERS = [(b"user-agent", b"vitascope"), (b"accept", b"image/*, video/*"), (b"accept-encoding", b"identity")]
 
 _PLAIN = re.compile(r"[!-~]*", re.ASCII)  # neither blanks nor control characters, on which parsers disagree
 _HOST = re.compile(r"[a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\]", re.ASCII)
@@ -71,7 +71,7 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class Fetcher:
-    """Fetches a picture's bytes. `resolver` and `network` are how it looks hosts up and connects."""
+    """Fetches pictures and clips. `resolver` and `network` are how it looks hosts up and connects."""
 
     def __init__(
         self,
@@ -96,15 +96,13 @@ class Fetcher:
             return await asyncio.to_thread(self._read, url)
         if not self._policy.remote:
             raise InvalidMedia(
-                "This server fetches no remote media; upload the picture or send it as a data: URL."
+                "This server fetches no remote media; upload the file or send it as a data: URL."
             )
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await self._follow(url)
         except (TimeoutError, httpcore.TimeoutException):
-            raise InvalidMedia(
-                f"The picture's URL did not answer in full in {self._timeout_s:g} s."
-            ) from None
+            raise InvalidMedia(f"The media URL did not answer in full in {self._timeout_s:g} s.") from None
         except (httpcore.NetworkError, httpcore.ProtocolError, OSError):
             raise _unfetchable() from None
 
@@ -114,7 +112,7 @@ class Fetcher:
             if isinstance(answer, bytes):
                 return answer
             url = urljoin(url, answer)
-        raise InvalidMedia(f"The picture's URL redirects more than {MAX_REDIRECTS} times.")
+        raise InvalidMedia(f"The media URL redirects more than {MAX_REDIRECTS} times.")
 
     def _checked(self, url: str) -> httpcore.URL:
         """Split a URL, once for all that is done with it."""
@@ -122,7 +120,7 @@ class Fetcher:
         host, port = parts.hostname or "", parts.port or PORTS[parts.scheme]
         if not self._policy.allows(host):
             allowed = ", ".join(self._policy.domains)
-            raise InvalidMedia(f"Pictures are fetched from these domains only: {allowed}.")
+            raise InvalidMedia(f"Media are fetched from these domains only: {allowed}.")
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         return httpcore.URL(scheme=parts.scheme, host=host, port=port, target=target)
 
@@ -136,7 +134,7 @@ class Fetcher:
             if response.status in REDIRECTS and b"location" in headers:
                 return headers[b"location"]
             if response.status != 200:
-                raise InvalidMedia(f"The picture's URL answers with status {response.status}.")
+                raise InvalidMedia(f"The media URL answers with status {response.status}.")
             return await self._body(response)
 
     async def _body(self, response: httpcore.Response) -> bytes:
@@ -151,8 +149,8 @@ class Fetcher:
         """Read a file below the operator's folder; links that lead out of it are not followed."""
         folder = self._policy.folder
         if folder is None:
-            raise InvalidMedia("This server reads no local files; upload the picture or send a data: URL.")
-        absent = InvalidMedia("There is no such file below the folder whose pictures may be read.")
+            raise InvalidMedia("This server reads no local files; upload the file or send a data: URL.")
+        absent = InvalidMedia("There is no such file below the folder whose media may be read.")
         try:
             path = Path(_local_path(url)).resolve(strict=True)
             if not path.is_relative_to(folder.resolve()) or not path.is_file():
@@ -170,7 +168,7 @@ class Fetcher:
         return data
 
     def _too_large(self) -> InvalidMedia:
-        return InvalidMedia(f"The picture has more than {self._policy.max_bytes} bytes.")
+        return InvalidMedia(f"The file has more than {self._policy.max_bytes} bytes.")
 
 
 class _PublicOnly(httpcore.AsyncNetworkBackend):
@@ -194,7 +192,7 @@ class _PublicOnly(httpcore.AsyncNetworkBackend):
 
     async def _addresses(self, host: str, port: int) -> Sequence[str]:
         # One answer for both: whether a private name exists is nobody's business.
-        refused = InvalidMedia("The picture's host is not one on the public internet.")
+        refused = InvalidMedia("The media URL's host is not one on the public internet.")
         try:
             addresses = await self._resolver(host, port)
         except (OSError, UnicodeError):
@@ -224,7 +222,7 @@ def _is_public(address: Any) -> bool:
 
 
 def _split(url: str) -> SplitResult:
-    malformed = InvalidMedia("The picture's URL is malformed; it must be http(s)://HOST/PATH in plain ASCII.")
+    malformed = InvalidMedia("The media URL is malformed; it must be http(s)://HOST/PATH in plain ASCII.")
     if len(url) > MAX_URL_CHARS or not _PLAIN.fullmatch(url) or "\\" in url:
         raise malformed
     try:
@@ -235,7 +233,7 @@ def _split(url: str) -> SplitResult:
     if parts.scheme not in PORTS or port == 0:
         raise malformed
     if "@" in parts.netloc:
-        raise InvalidMedia("The picture's URL holds a user name or a password; send it without.")
+        raise InvalidMedia("The media URL holds a user name or a password; send it without.")
     if not _HOST.fullmatch(parts.netloc.lower().removesuffix(f":{port}" if port else ":")):
         raise malformed
     return parts
@@ -249,4 +247,4 @@ def _local_path(url: str) -> str:
 
 
 def _unfetchable() -> InvalidMedia:
-    return InvalidMedia("The picture's URL could not be fetched.")
+    return InvalidMedia("The media URL could not be fetched.")
