@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tiny_clips import FORMATS, at_times, encoded, moving, sound, turned
 from vitascope.errors import InvalidMedia
@@ -94,6 +95,12 @@ def archive() -> bytes:
     return buffer.getvalue()
 
 
+def still_gif() -> bytes:
+    buffer = io.BytesIO()
+    Image.new("P", (48, 32)).save(buffer, "GIF")
+    return buffer.getvalue()
+
+
 @pytest.mark.parametrize(
     ("data", "says"),
     [
@@ -107,6 +114,7 @@ def archive() -> bytes:
         (b"GIF89a" + bytes(200), "damaged"),
         (encoded()[:900], "damaged"),
         (sound(), "no video"),
+        (still_gif(), "one picture and no clip; send pictures as JPEG, PNG or WebP"),
         (encoded(moving(3, 120, 100)), "120x100; at most 10000 pixels"),
         (encoded(moving(60)), "more than 50 frames"),
         (encoded(kind="mov", codec="mjpeg", pix_fmt="yuvj420p"), "codec is not read"),

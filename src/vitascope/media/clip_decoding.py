@@ -92,6 +92,8 @@ def probe(data: bytes, limits: Limits) -> Facts:
         turned = first.rotation % 180 == 90
         width, height = (first.height, first.width) if turned else (first.width, first.height)
         span = max(times) - min(times)
+        if len(times) == 1 and not stream.average_rate:
+            raise InvalidMedia("This is one picture and no clip; send pictures as JPEG, PNG or WebP.")
         fps = float(stream.average_rate or 0) or (len(times) - 1) / max(span, 1e-9)
         if not 0.01 <= fps <= 1000:
             raise InvalidMedia("The clip does not say how many frames a second it has.")
