@@ -80,6 +80,34 @@ def test_each_tick_does_one_quantum_and_says_what_comes_next(model: Tiny) -> Non
     assert done.cost.peak_memory_bytes > 0
 
 
+def test_a_clip_whose_frames_nobody_takes_waits_and_others_go_on(model: Tiny) -> None:
+    engine, frames, taken = Engine(model.family), [], []
+    engine.start(
+        "slow",
+        model.request(seed=1),
+        model.case.media,
+        sink=frames.append,
+        crowded=lambda: len(frames) == 1 and not taken,
+    )
+    start(engine, model, "other", seed=2)
+    events = [event for _ in range(30) for event in engine.tick()]
+    assert [event.job_id for event in events if isinstance(event, Completed)] == ["other"]
+    assert len(frames) == 1
+    assert engine.busy
+    taken.append(True)
+    assert isinstance(finish(engine)[-1], Completed)
+    assert len(frames) == 3
+
+
+def test_a_cancel_of_a_clip_whose_frames_nobody_takes_is_obeyed(model: Tiny) -> None:
+    engine = Engine(model.family)
+    engine.start("job", model.request(), model.case.media, crowded=lambda: True)
+    assert not any(isinstance(event, Completed) for _ in range(9) for event in engine.tick())
+    engine.cancel("job")
+    assert engine.tick() == [Cancelled("job")]
+    assert not engine.busy
+
+
 OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     MemoryError(),

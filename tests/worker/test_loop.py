@@ -21,7 +21,7 @@ from vitascope.errors import OutOfMemory
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.inputs import keep_picture
 from vitascope.media.lossless import SUFFIX, LosslessWriter
-from vitascope.media.video import read_video
+from vitascope.media.video import VideoWriter, read_video
 from vitascope.request import Continuation
 from vitascope.worker.loop import Loop
 
@@ -196,6 +196,37 @@ def test_a_cancel_while_it_decodes_leaves_no_file(serve, generate, family, gate,
     server.stop()
     assert list(artifacts.keys()) == []
     assert list((artifacts.root / "pending").iterdir()) == []
+
+
+def test_no_more_frames_are_made_than_may_wait_and_other_jobs_go_on(
+    serve, generate, family, gate, monkeypatch
+):
+    monkeypatch.setattr("vitascope.worker.outputs.MAX_WAITING_BYTES", 1000)  # a frame of 16x16 has 768
+    made = {1: 0, 2: 0}
+    third_of_the_second = threading.Event()
+    write = VideoWriter.write
+
+    def held(writer, frames) -> None:
+        gate()
+        write(writer, frames)
+
+    def count(sample) -> None:
+        made[sample.request.seed] += 1
+        if made[2] == 3:
+            third_of_the_second.set()
+
+    monkeypatch.setattr(VideoWriter, "write", held)
+    family.before_decode = count
+    server = serve()
+    server.command(generate("a", seed=1))
+    gate.wait_reached()  # one frame is being encoded
+    server.command(generate("b", seed=2))
+    assert third_of_the_second.wait(PATIENCE_S)
+    assert made[1] <= 3  # the one, one that may wait, and one that fills the room
+    gate.opened.set()
+    for _ in range(2):
+        server.until(wire.Finished)
+    assert made == {1: 5, 2: 5}
 
 
 def test_the_next_job_denoises_while_the_last_is_encoded(serve, generate, gate, monkeypatch, artifacts):

@@ -29,17 +29,18 @@ def decoder_bytes(family: Family) -> int:
     `family` is an outline, whose networks have no memory either: weights are not counted.
     """
     native = family.card.defaults
-    with torch.inference_mode(), _WithoutScores(), _Meter() as meter:
+    meter = _Meter()
+    with torch.inference_mode(), _WithoutScores(), meter:
         for _ in islice(family.decode_blank(native.num_frames, native.height, native.width), _PIECES):
             pass
     return meter.peak_bytes
 
 
-class _Meter(TorchDispatchMode):
+class _Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's modes are untyped
     """Counts the bytes of all tensors that are made in its context and not gone yet."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self._alive_bytes = 0
         self._alive: set[int] = set()

@@ -18,11 +18,13 @@ import torch
 from vitascope.card import ModelCard
 from vitascope.engine.batch import next_group
 from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed
-from vitascope.engine.generation import Generation, Sink, Snapshot, Stage
+from vitascope.engine.generation import Crowded, Generation, Sink, Snapshot, Stage
 from vitascope.errors import GenerationFailed, OutOfMemory, VitascopeError
 from vitascope.media.arrays import Picture
 from vitascope.models.family import Family, Media
 from vitascope.request import GenerationRequest
+
+_PAUSE_S = 0.01  # between two looks at whether frames were taken, where there is nothing else to do
 
 
 class Engine:
@@ -58,13 +60,15 @@ class Engine:
         output: int = 0,
         resume: bytes | None = None,
         sink: Sink | None = None,
+        crowded: Crowded | None = None,
     ) -> None:
         """Take a job in; the work is done by later ticks.
 
         A request for several outputs makes them in turn, from `output` on, and tells each with `Completed`.
         `resume` is the state of a snapshot of the first of them. `sink` is called on the driver's thread with
         each chunk of frames in order; it should pass them on (to a queue) rather than encode them, so that
-        the next generation's steps do not wait.
+        the next generation's steps do not wait. As long as `crowded` says so, no more of it are made; others
+        take their turns meanwhile.
 
         Raises:
             GenerationFailed: a job of that id is in flight already.
@@ -72,7 +76,9 @@ class Engine:
         """
         if job_id in self._flying:
             raise GenerationFailed(f"Job {job_id} is in flight already.")
-        self._flying[job_id] = Generation(job_id, request, media, output=output, sink=sink, resume=resume)
+        self._flying[job_id] = Generation(
+            job_id, request, media, output=output, sink=sink, crowded=crowded, resume=resume
+        )
 
     def cancel(self, job_id: str) -> bool:
         """Stop a job before its next quantum of work; return whether it is in flight. `tick` reports it."""
@@ -88,7 +94,10 @@ class Engine:
         the caller then asks `drop_current` whose turn it was.
         """
         events: list[Event] = [Cancelled(job_id) for job_id in self._obey_cancels()]
-        self._on_device = next_group(list(self._flying.values()), self._family, self._max_batch)
+        ready = [g for g in self._flying.values() if not g.held_up]
+        if self._flying and not ready:
+            time.sleep(_PAUSE_S)
+        self._on_device = next_group(ready, self._family, self._max_batch)
         try:
             with _memory_errors(), torch.inference_mode():
                 self._work(self._on_device)

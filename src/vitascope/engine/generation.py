@@ -20,6 +20,7 @@ from vitascope.sampling.attention_cache import Action, plan
 from vitascope.sampling.trajectory import Streams, Trajectory, denoise
 
 Sink = Callable[[Chunk], None]
+Crowded = Callable[[], bool]
 
 _FORMAT = "vitascope-state-1"
 
@@ -55,6 +56,7 @@ class Generation:
         *,
         output: int = 0,
         sink: Sink | None = None,
+        crowded: Crowded | None = None,
         resume: bytes | None = None,
     ) -> None:
         self.job_id = job_id
@@ -64,6 +66,7 @@ class Generation:
         self.stage_s: dict[str, float] = {}
         self._media = media
         self._sink = sink
+        self._crowded = crowded
         self._resume = resume
         self._conditioning: Any = None
         self._sample: Sample | None = None
@@ -76,6 +79,11 @@ class Generation:
         """The sample; there is one once the encode stage is over."""
         assert self._sample is not None  # callers look at `stage` first
         return self._sample
+
+    @property
+    def held_up(self) -> bool:
+        """Whether its next frames have to wait until those before them are taken."""
+        return self.stage is Stage.DECODE and self._crowded is not None and self._crowded()
 
     @property
     def step(self) -> int:

@@ -103,6 +103,7 @@ class Loop:
             output=command.output,
             resume=state,
             sink=job.outputs.add,
+            crowded=lambda: job.outputs.crowded,
         )
         self._line.send(wire.Started(job_id=job.job_id, token=job.token, step=step))
         self._report(job, Stage.ENCODE, step)

@@ -18,6 +18,8 @@ from vitascope.request import GenerationRequest
 from vitascope.wire import StoredFile
 from vitascope.worker.recording import Clip, Recording
 
+MAX_WAITING_BYTES = 1 << 28  # of one job: 224 frames of 832x480
+
 Files = tuple[StoredFile, ...]
 Tell = Callable[[Files | BaseException], None]
 
@@ -60,6 +62,12 @@ class Outputs:
     def settled(self) -> bool:
         """Whether every output that has ended was told of."""
         return not self._ended
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many frames wait to be encoded that no more should be made for now."""
+        recordings = [*(ended.recording for ended in self._unsettled()), self._recording]
+        return sum(recording.waiting_bytes for recording in recordings) > MAX_WAITING_BYTES
 
     def add(self, chunk: Chunk) -> None:
         """Take the next frames of the current output in; returns at once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import queue
+import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import ExitStack
@@ -50,7 +51,7 @@ class Sound:
 
 
 class Recording:
-    """Encodes in one of `threads` from the first chunk on; frames wait in memory, so that no device does."""
+    """Encodes in one of `threads` from the first chunk on; meanwhile frames wait in memory."""
 
     def __init__(self, clip: Clip, artifacts: Artifacts, threads: Executor) -> None:
         self._clip = clip
@@ -59,9 +60,17 @@ class Recording:
         self._chunks: queue.SimpleQueue[Chunk | None] = queue.SimpleQueue()
         self._file: Future[tuple[StoredFile, ...]] | None = None
         self._abandoned = False
+        self._waiting_bytes = 0
+        self._lock = threading.Lock()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of the frames that wait to be encoded; those of a clip that failed wait for nothing."""
+        return 0 if self._file is not None and self._file.done() else self._waiting_bytes
 
     def add(self, chunk: Chunk) -> None:
         """Take the next frames in; returns at once."""
+        self._count(chunk.frames.nbytes)
         self._chunks.put(chunk)
         self._begin()
 
@@ -75,6 +84,10 @@ class Recording:
         self._abandoned = True
         self._chunks.put(None)
 
+    def _count(self, num_bytes: int) -> None:
+        with self._lock:
+            self._waiting_bytes += num_bytes
+
     def _begin(self) -> Future[tuple[StoredFile, ...]]:
         if self._file is None:
             self._file = self._threads.submit(self._record)
@@ -83,6 +96,7 @@ class Recording:
     def _arriving(self) -> Iterator[Chunk]:
         """Yield the chunks as they come. Raises `Abandoned` once the clip is not wanted any more."""
         while (chunk := self._chunks.get()) is not None:
+            self._count(-chunk.frames.nbytes)
             yield chunk
         if self._abandoned:
             raise Abandoned
