@@ -14,7 +14,8 @@ import vitascope
 from tiny_clips import encoded
 from tiny_models import picture, tiny
 from vitascope.engine.events import Advanced
-from vitascope.errors import InvalidMedia, InvalidRequest, UnknownField
+from vitascope.errors import InvalidMedia, InvalidRequest, InvalidType, UnknownField
+from vitascope.media.inputs import fit, picture_key
 from vitascope.media.provenance import read_provenance
 from vitascope.media.video import read_video
 
@@ -127,6 +128,43 @@ def test_a_rule_of_the_card_is_refused_before_any_work(model: vitascope.Model) -
         model.generate("a cat", **(SMALL | {"num_frames": 6}))
     with pytest.raises(InvalidRequest, match="cannot generate from a first frame"):
         model.generate("a cat", image=picture(1), **SMALL)
+
+
+def test_a_picture_of_another_size_is_refused_or_fitted_as_asked(pictures: vitascope.Model) -> None:
+    big = picture(1, 48)
+    with pytest.raises(InvalidMedia, match="image: The picture is 48x48 and the clip 32x32; send it in"):
+        pictures.generate("a cat", image=big, **SMALL)
+    with pytest.raises(InvalidRequest, match="resize_mode is 'squash'; use error, crop, pad"):
+        pictures.generate("a cat", image=big, resize_mode="squash", **SMALL)
+    clip = pictures.generate("a cat", image=big, resize_mode="crop", seed=1, **SMALL)
+    fitted = np.asarray(fit(Image.fromarray(big), 32, 32, "crop"))
+    assert np.array_equal(clip.frames, pictures.generate("a cat", image=fitted, seed=1, **SMALL).frames)
+    assert clip.request.first_frame == picture_key(fitted)
+
+
+@pytest.mark.parametrize(
+    ("wish", "message"),
+    [
+        ({"seed": "3"}, "seed is '3'; it must be a whole number."),
+        ({"num_frames": True}, "num_frames is True; it must be a whole number."),
+        ({"height": 64.0}, "height is 64.0; it must be a whole number."),
+        ({"fps": "8"}, "fps is '8'; it must be a number."),
+        ({"negative_prompt": 5}, "negative_prompt is 5; it must be a text."),
+        ({"prompt": ["a cat"]}, "prompt is ['a cat']; it must be a text."),
+        ({"attention_cache": (1, 2, 3)}, "attention_cache is (1, 2, 3); it must be an AttentionCache."),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_name(
+    model: vitascope.Model, wish: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InvalidType) as caught:
+        model.generate(**({"prompt": "a cat"} | wish))
+    assert str(caught.value) == message
+
+
+def test_numbers_of_numpy_are_numbers(model: vitascope.Model) -> None:
+    clip = model.generate("a cat", seed=np.int64(3), fps=np.float32(8), **SMALL)
+    assert (clip.seed, clip.fps) == (3, 8.0)
 
 
 def test_the_bundled_model_makes_a_clip_and_warns_of_words_it_does_not_know() -> None:

@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from vitascope.card import WISH_FIELDS, ModelCard, Wish, cache_warnings, prompt_warnings, resolve
@@ -23,29 +22,34 @@ from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
 from vitascope.engine.load import load_family
-from vitascope.errors import GenerationFailed, InvalidMedia, InvalidRequest, UnknownField
+from vitascope.errors import GenerationFailed, InvalidRequest, InvalidType, UnknownField
 from vitascope.media.arrays import Picture, Pixels, Samples
 from vitascope.media.clips import joined
-from vitascope.media.inputs import decode, picture_key
+from vitascope.media.inputs import picture_key
 from vitascope.media.local_clips import LocalClip, VideoInput, continuation_of, open_clip, with_clip
+from vitascope.media.local_pictures import PictureInput, check_resize_mode, fit_picture, open_picture
 from vitascope.media.lossless import clip_key
 from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.video import AudioFormat, VideoWriter
 from vitascope.models.family import Chunk, Media
 from vitascope.models.reading import OnLoad
-from vitascope.request import GenerationRequest
+from vitascope.request import AttentionCache, GenerationRequest
 from vitascope.sampling.trajectory import Streams
 
-ImageInput = Image.Image | np.ndarray[Any, Any] | str | Path
 OnProgress = Callable[[Advanced], None]
 OnDownload = Callable[[int, int], None]
 
-_MAX_INPUT_PIXELS = 100_000_000
-_PICTURE_FIELDS = {"first_frame": "image", "last_frame": "last_image"}
-_APART = {"prompt", "num_outputs", "continues"}
-_KEYWORDS = [_PICTURE_FIELDS.get(name, name) for name in WISH_FIELDS if name not in _APART]
-_KEYWORDS += ["on_progress", "resize_mode"]
+_APART = {"prompt", "num_outputs", "continues", "first_frame", "last_frame", "video", "loras"}
+_WISHES = [name for name in WISH_FIELDS if name not in _APART]
+_KEYWORDS = [*_WISHES, "image", "last_image", "loras", "on_progress", "resize_mode", "video"]
+_TYPES = {name: get_args(hint)[0] for name, hint in get_type_hints(Wish).items()}  # each or None
+_KINDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    AttentionCache: "an AttentionCache",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ class Clip:
 
     def save(self, path: str | Path) -> Path:
         """Write an MP4 (H.264) that carries the request and the model's identity; return its path."""
-        path = Path(path)
+        path = Path(path).absolute()  # FFmpeg takes what stands before a colon for a protocol
         height, width = self.frames.shape[1:3]
         with VideoWriter(
             path,
@@ -121,8 +125,8 @@ class Model:
         self,
         prompt: str,
         *,
-        image: ImageInput | None = None,
-        last_image: ImageInput | None = None,
+        image: PictureInput | None = None,
+        last_image: PictureInput | None = None,
         video: VideoInput | None = None,
         loras: Mapping[str, float] | None = None,
         on_progress: OnProgress | None = None,
@@ -132,27 +136,29 @@ class Model:
 
         `image` and `last_image` are the frames it begins and ends with: a path, a PIL image or a uint8 array
         (H, W, 3). `video` is a clip to make anew, a path or a uint8 array (T, H, W, 3), with `strength` from
-        0 to 1 (0.8); size, rate and length follow it where they are not given, `resize_mode` (error, crop,
-        pad) brings it to another size, and the clip's `warnings` say what was done. `loras` are adapters that
-        were given to `load`, each with its scale.
+        0 to 1 (0.8); size, rate and length follow it where they are not given, and the clip's `warnings` say
+        what was done. `resize_mode` says what becomes of pictures and clips of another size: error, crop or
+        pad. `loras` are adapters that were given to `load`, each with its scale.
 
         Further keywords, each the model's native value unless given: `seed` (random), `height`, `width`,
-        `num_frames`, `seconds`, `fps`, `num_inference_steps`, `guidance_scale`, `guidance_scale_2`,
-        `boundary_ratio`, `true_cfg_scale`, `flow_shift`, `sample_solver`, `negative_prompt`,
-        `max_sequence_length`. `attention_cache`, an `AttentionCache`, has steps take self-attention from
-        earlier ones, where the model can. `on_progress` is called after each quantum of work.
+        `num_frames`, `seconds` (which it beats), `fps`, `num_inference_steps`, `guidance_scale`,
+        `guidance_scale_2`, `boundary_ratio`, `true_cfg_scale`, `flow_shift`, `sample_solver`,
+        `negative_prompt`, `max_sequence_length`. `attention_cache`, an `AttentionCache`, has steps take
+        self-attention from earlier ones, where the model can. `on_progress` is called after each quantum of work.
 
         Raises:
             UnknownField: a keyword that nobody knows.
+            InvalidType: a value of another type than its keyword's.
+            InvalidMedia: a picture or clip that cannot be read, or has another size.
             InvalidRequest: a value that the model cannot do; the message says what would do.
             OutOfMemory: the clip is too large for the device.
 
         """
-        resize_mode = str(wishes.pop("resize_mode", "error"))
-        media = Media(_picture(image, "image"), _picture(last_image, "last_image"))
+        resize_mode = check_resize_mode(wishes.pop("resize_mode", "error"))
+        media = Media(open_picture(image, "image"), open_picture(last_image, "last_image"))
         wish = _wish(prompt, media, loras, wishes)
         if video is None:
-            return self._make(resolve(wish, self.card), media, on_progress)
+            return self._make(*_fitted(resolve(wish, self.card), media, resize_mode), on_progress)
         source = self._open(video, wish)
         wish, settled = with_clip(wish, self.card, source, resize_mode=resize_mode)
         request = resolve(wish, self.card)
@@ -165,7 +171,7 @@ class Model:
         prompt: str,
         video: VideoInput,
         *,
-        last_image: ImageInput | None = None,
+        last_image: PictureInput | None = None,
         loras: Mapping[str, float] | None = None,
         on_progress: OnProgress | None = None,
         **wishes: Any,
@@ -177,15 +183,16 @@ class Model:
 
         Raises what `generate` raises.
         """
-        resize_mode = str(wishes.pop("resize_mode", "error"))
-        last = _picture(last_image, "last_image")
-        wish = _wish(prompt, Media(last_frame=last), loras, wishes)
+        resize_mode = check_resize_mode(wishes.pop("resize_mode", "error"))
+        media = Media(last_frame=open_picture(last_image, "last_image"))
+        wish = _wish(prompt, media, loras, wishes)
         source = self._open(video, wish)
         wish, settled = with_clip(wish, self.card, source, resize_mode=resize_mode, continues=True)
         request = resolve(wish, self.card)
         frames = source.frames(settled.fit(request))
-        request = replace(request, first_frame=picture_key(frames[-1]), continues=continuation_of(frames))
-        clip = self._make(request, Media(frames[-1], last), on_progress)
+        request, media = _fitted(request, replace(media, first_frame=frames[-1]), resize_mode)
+        request = replace(request, continues=continuation_of(frames))
+        clip = self._make(request, media, on_progress)
         whole = np.concatenate(list(joined([frames], [clip.frames])))
         return replace(clip, frames=whole, warnings=(*settled.warnings, *clip.warnings))
 
@@ -261,7 +268,7 @@ def load(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     family = load_family(
-        path or BUNDLED_MODEL,
+        BUNDLED_MODEL if path is None else path,
         device=device,
         dtype=dtype,
         revision=revision,
@@ -285,15 +292,37 @@ def _replaced(transformer_path: str | Path | Mapping[str, str | Path] | None) ->
 
 def _wish(prompt: str, media: Media, loras: Mapping[str, float] | None, wishes: Mapping[str, Any]) -> Wish:
     for name in wishes:
-        if name not in _KEYWORDS:
-            raise UnknownField(f"generate() has no {name!r}{nearest(name, _KEYWORDS)}", param=name)
+        if name not in _WISHES:
+            others = [known for known in _KEYWORDS if known != name]
+            raise UnknownField(f"There is no keyword {name!r}{nearest(name, others)}", param=name)
     return Wish(
-        prompt=prompt,
-        first_frame=_key(media.first_frame),
-        last_frame=_key(media.last_frame),
+        prompt=_typed("prompt", prompt),
+        first_frame=None if media.first_frame is None else "to be fitted",
+        last_frame=None if media.last_frame is None else "to be fitted",
         loras=tuple((loras or {}).items()),
-        **wishes,
+        **{name: _typed(name, value) for name, value in wishes.items()},
     )
+
+
+def _typed(name: str, value: Any) -> Any:
+    """Return a value as its keyword has it: numbers of numpy become Python's. Raises `InvalidType`."""
+    kind = _TYPES[name]
+    if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
+        return value
+    if kind is int and isinstance(value, np.integer):
+        return int(value)
+    if kind is float and isinstance(value, int | np.integer | np.floating) and not isinstance(value, bool):
+        return float(value)
+    raise InvalidType(f"{name} is {value!r:.60}; it must be {_KINDS[kind]}.", param=name)
+
+
+def _fitted(request: GenerationRequest, media: Media, mode: str) -> tuple[GenerationRequest, Media]:
+    """Bring the pictures to the clip's size, and name them in the request."""
+    width, height = request.width, request.height
+    first = fit_picture(media.first_frame, width, height, mode, param="image")
+    last = fit_picture(media.last_frame, width, height, mode, param="last_image")
+    named = replace(request, first_frame=_key(first), last_frame=_key(last))
+    return named, replace(media, first_frame=first, last_frame=last)
 
 
 def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:
@@ -302,28 +331,6 @@ def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:
     if isinstance(event, Advanced) and on_progress is not None:
         on_progress(event)
     return event if isinstance(event, Completed) else None
-
-
-def _picture(image: ImageInput | None, param: str) -> Picture | None:
-    """Decode a picture to uint8 (H, W, 3)."""
-    if image is None:
-        return None
-    if isinstance(image, str | Path):
-        image = _read(Path(image), param)
-    array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
-    if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
-        raise InvalidMedia(
-            f"{param} is an array of {array.dtype} {array.shape}; it must be uint8 (height, width, 3).",
-            param=param,
-        )
-    return array
-
-
-def _read(path: Path, param: str) -> Image.Image:
-    try:
-        return decode(path.read_bytes(), _MAX_INPUT_PIXELS)
-    except OSError as error:
-        raise InvalidMedia(f"{param}: {path} cannot be read ({error.strerror}).", param=param) from None
 
 
 def _key(picture: Picture | None) -> str | None:
