@@ -22,8 +22,8 @@ class FakeFiles(set):
     def keys(self) -> list[str]:
         return list(self)
 
-    def remove_stale(self) -> None:
-        self.discard("half")
+    def remove_stale(self, age_s: float = 3600.0) -> None:
+        self.discard("half" if age_s else "young half")
 
 
 def finished(store: MemoryStore, key: str, now: float, *, waited_for: bool = False) -> Job:
@@ -85,7 +85,7 @@ def test_orphans_and_half_files_are_looked_for_now_and_then_whichever_way_the_cl
 
 
 def test_a_new_server_drops_what_callers_of_the_one_before_waited_for():
-    store, files = MemoryStore(), FakeFiles({"kept", "unheard"})
+    store, files = MemoryStore(), FakeFiles({"kept", "unheard", "young half"})
     kept, unheard = finished(store, "kept", 1.0), finished(store, "unheard", 1.0, waited_for=True)
     queued = store.submit(Job(id=new_id(), request=kept.request, created_at=0.0, waited_for=True))
     running = store.submit(Job(id=new_id(), request=kept.request, created_at=0.0, waited_for=True))

@@ -155,3 +155,12 @@ def test_a_folder_that_is_gone_is_told(artifacts, caplog):
     with pytest.raises(StorageFailed, match="its folder cannot be written"):
         artifacts.put_content(b"picture", "png")
     assert f"no file can be kept in {artifacts.root}: No such file or directory" in caplog.text
+
+
+def test_half_files_go_when_they_are_old_enough(artifacts):
+    with artifacts.new_file("mp4") as pending:
+        artifacts.remove_stale()
+        assert pending.path.exists()
+        os.utime(pending.path, (0, time.time() - 1))
+        artifacts.remove_stale(0.0)
+        assert not pending.path.exists()

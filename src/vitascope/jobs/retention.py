@@ -28,8 +28,8 @@ class Files(Protocol):
     def keys(self) -> Iterable[str]:
         """Name all files."""
 
-    def remove_stale(self) -> None:
-        """Remove what writers left behind that died before they were done."""
+    def remove_stale(self, age_s: float = ...) -> None:
+        """Remove what writers left behind that died before they were done, untouched for so long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +60,11 @@ class Sweeper:
         return done
 
     def drop_unheard(self) -> int:
-        """Delete every job whose caller waited on the line; return how many.
+        """Delete every job whose caller waited on the line, and half-written files; return how many jobs.
 
-        For a server that starts on a store of its own: the callers of the one before it are gone.
+        For a server that starts on a store of its own: callers and workers of the one before it are gone.
         """
+        self._files.remove_stale(0.0)
         unheard = self._store.waited_for()
         for job in unheard:
             for file in job.files:

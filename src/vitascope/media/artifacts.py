@@ -158,9 +158,9 @@ class FolderArtifacts:
             raise _missing()
         return self.root / key
 
-    def remove_stale(self) -> None:
-        """Remove what writers left behind that died before they were done."""
-        oldest = time.time() - STALE_S
+    def remove_stale(self, age_s: float = STALE_S) -> None:
+        """Remove what writers left behind that died before they were done, untouched for so long."""
+        oldest = time.time() - age_s
         for path in self._pending.iterdir():
             try:
                 if path.stat().st_mtime < oldest:
