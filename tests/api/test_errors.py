@@ -17,7 +17,7 @@ def every_error(root=VitascopeError):
 
 @pytest.mark.parametrize("kind", sorted(set(every_error()), key=lambda kind: kind.__name__))
 def test_every_error_of_the_tree_has_its_envelope_and_its_advice(kind):
-    answer = envelope(kind("Say what would do.", param="field"))
+    answer = envelope(kind("Say what would do."))
     assert answer.status_code == kind.status
     assert ("retry-after" in answer.headers) == (kind.retryable and kind.status in {429, 503})
     assert ("x-should-retry" in answer.headers) == (kind.status >= 500 and not kind.retryable)
