@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 PROMPT = " ".join(sys.argv[1:]) or "a red circle moving right on a blue background"
 OUTPUT = Path("demo.mp4")
-START_LIMIT_S = 120
+START_LIMIT_S = 600  # a guard; a machine that does much else may take its time
 
 # The SDK says at each call that OpenAI's own video service ends; this server's does not.
 warnings.filterwarnings("ignore", "The Sora API", DeprecationWarning)
@@ -87,7 +87,7 @@ def main() -> None:
             generate(url)
         finally:
             server.send_signal(signal.SIGINT)
-            server.wait(timeout=30)
+            server.wait(timeout=START_LIMIT_S)
 
 
 if __name__ == "__main__":

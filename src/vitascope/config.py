@@ -384,8 +384,10 @@ def _checked(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ConfigurationError(f"Setting {'.'.join(map(str, first['loc']))}: {first['msg']}.") from None
+        first = error.errors(include_url=False)[0]
+        name, why = str(first["loc"][0]), first["msg"].removeprefix("Value error, ")
+        given = "" if name in SECRETS else f" is {first['input']!r:.60}"
+        raise ConfigurationError(f"{name}{given}: {why[:1].lower()}{why[1:]}.") from None
 
 
 def idle_variables(environ: Mapping[str, str] | None = None) -> list[str]:
@@ -469,8 +471,10 @@ def _check_known(names: list[str], source: str) -> None:
 def _from_toml(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"Cannot read the settings file {path.name}: {error}") from None
+    except OSError as error:
+        raise ConfigurationError(f"Cannot read the settings file {path}: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigurationError(f"The settings file {path} is not valid TOML: {error}.") from None
     _check_known(list(values), path.name)
     return values
 

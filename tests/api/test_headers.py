@@ -27,6 +27,7 @@ def test_a_malformed_client_id_is_not_echoed(client, given):
 def test_changes_and_refusals_are_logged_with_their_request_id_and_polls_are_not(client, caplog):
     with caplog.at_level(logging.INFO, logger="vitascope.api"):
         client.get("/v1/videos")
+        client.get("/health")
         created = client.post("/v1/videos", json={"prompt": "a red circle"})
         client.post("/video/status", json={"requestId": created.json()["id"].removeprefix("video_")})
         missing = client.get("/v1/videos/nope")

@@ -39,6 +39,14 @@ def test_neither_folder_nor_hub_id_is_refused(name: str) -> None:
         find_model(name)
 
 
+def test_a_file_and_an_empty_path_are_told_from_a_folder_that_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "wan.gguf").touch()
+    with pytest.raises(CheckpointError, match=r"wan.gguf' is a file, .*transformer_path"):
+        find_model(tmp_path / "wan.gguf")
+    with pytest.raises(CheckpointError, match="The model's path is empty"):
+        find_model("")
+
+
 def test_a_hub_id_offline_is_refused_with_advice() -> None:
     with pytest.raises(CheckpointError, match="neither a folder nor in the cache, and offline mode is on"):
         find_model("nobody/no-such-model")

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 log = logging.getLogger("vitascope.api")
 
+PROBES = frozenset({"/live", "/health"})
 POLLED_BY_POST = frozenset({"/video/status"})
 REQUEST_ID = ContextVar("REQUEST_ID", default="")  # of the request that is being answered
 CLIENT_REQUEST_ID = re.compile(r"[\w.-]{1,64}", re.ASCII)
@@ -22,7 +23,7 @@ class StandardHeaders:
     """Add request id, processing time and `nosniff` to every answer, and log it.
 
     A client's own `X-Request-Id` is never taken over; a well-formed one comes back as `X-Client-Request-Id`.
-    Reads that succeed are logged at level debug, because clients poll.
+    Reads that succeed are logged at level debug, because clients poll; probes always.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -56,7 +57,7 @@ class StandardHeaders:
 
 def _log(scope: Scope, status: int, elapsed_ms: int, request_id: str) -> None:
     polls = scope["method"] in {"GET", "HEAD"} or scope["path"] in POLLED_BY_POST
-    quiet = polls and status < 400
+    quiet = polls and (status < 400 or scope["path"] in PROBES)
     log.log(
         logging.DEBUG if quiet else logging.INFO,
         "%s %s: %d in %d ms",

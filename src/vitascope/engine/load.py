@@ -140,12 +140,19 @@ def find_model(
     for file in (replaced or {}).values():
         read_single(file)  # before a download of hours
     path = Path(path_or_id).expanduser()
+    if not str(path_or_id):
+        raise CheckpointError("The model's path is empty; leave it out for the bundled model.")
     if path.is_dir():
         if revision is not None:
             raise ConfigurationError(
                 f"The revision {revision!r} is for a hub model; {path.name} is a folder, which has none."
             )
         return path
+    if path.is_file():
+        raise CheckpointError(
+            f"{str(path_or_id)!r} is a file, and a model is a folder; weights in one file go beside their "
+            "folder, as transformer_path."
+        )
     if not is_hub_id(path_or_id):
         raise CheckpointError(
             f"There is no folder {str(path_or_id)!r}; give a model folder or a hub id owner/name."
