@@ -144,7 +144,8 @@ class Model:
         `num_frames`, `seconds` (which it beats), `fps`, `num_inference_steps`, `guidance_scale`,
         `guidance_scale_2`, `boundary_ratio`, `true_cfg_scale`, `flow_shift`, `sample_solver`,
         `negative_prompt`, `max_sequence_length`. `attention_cache`, an `AttentionCache`, has steps take
-        self-attention from earlier ones, where the model can. `on_progress` is called after each quantum of work.
+        self-attention from earlier ones, where the model can. `on_progress` is called after each quantum of
+        work.
 
         Raises:
             UnknownField: a keyword that nobody knows.
