@@ -102,10 +102,10 @@ class Server:
         drained.cancel()
 
     def _end_waits(self) -> None:
-        """Have those who wait for a clip told at once; they cannot come back for it."""
+        """Have those told at once who wait for a clip or follow a job, rather than cut off a little later."""
         self.services.stopping.set()
-        with suppress(StoreUnavailable):  # they are cut off a little later
-            for job in self.store.waited_for():
+        with suppress(StoreUnavailable):
+            for job in (*self.store.waited_for(), *self.store.running(), *self.store.waiting()):
                 self.services.changes.notify(job.id)
 
     async def _sweep(self) -> None:

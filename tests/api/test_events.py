@@ -129,6 +129,19 @@ def test_a_deleted_job_ends_its_stream(house, submitted):
     assert seen[-1] == ("deleted", {"id": submitted})
 
 
+def test_a_server_that_stops_ends_the_stream_of_a_job_that_is_not_done(house, submitted):
+    def act(seen):
+        assert seen[-1][0] == "status"
+        house.services.stopping.set()
+        house.services.changes.notify(submitted)
+
+    try:
+        seen = asyncio.run(asyncio.wait_for(follow(house, submitted, act), 600))
+    finally:
+        house.services.stopping.clear()
+    assert [name for name, _ in seen] == ["status"]
+
+
 def test_a_quiet_stream_is_kept_alive(house, submitted, monkeypatch):
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.01)
 

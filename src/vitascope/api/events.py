@@ -76,6 +76,8 @@ async def _events(services: Services, job_id: str, mailbox: Mailbox) -> AsyncGen
         if seen.job.state in TERMINAL:
             yield f"id: {END_ID}\n".encode() + _event("done", video_of(seen.job).model_dump())
             return
+        if services.stopping.is_set():
+            return  # browsers call again by themselves, and the job goes on at the next start
         if (now := _status(seen)) != shown:
             shown = now
             yield _event("status", now)
