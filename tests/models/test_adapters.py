@@ -305,6 +305,35 @@ def test_the_diffusers_converters_agree_about_lightx2v(tmp_path: Path) -> None:
     assert torch.equal(latents(model, request)[0], model.asked(request))
 
 
+@pytest.mark.parametrize("which", ["", "self_attn.q"])
+def test_biases_of_all_layers_or_of_some_are_added_too(tmp_path: Path, which: str) -> None:
+    """LightX2V's `diff_b`; where only some layers have one, the others have none."""
+    words = {"A": "lora_down", "B": "lora_up"}
+    named = {f"diffusion_model.{k[:-2]}.{words[k[-1]]}.weight": t for k, t in matrices(1).items()}
+    for name in {key[:-2] for key in matrices(1)}:
+        bias = 0.1 * torch.arange(32 if name.endswith("ffn.0") else 24) * (which in name)
+        named[f"diffusion_model.{name}.diff_b"] = bias
+    whole = write(tmp_path / "whole.safetensors", named)
+    some = {key: t for key, t in named.items() if not key.endswith("diff_b") or which in key}
+    model = adapted("wan21_t2v", f"some={write(tmp_path / 'some.safetensors', some)}")
+    load_reference(model, whole, "whole")
+    request = model.request(loras=(("some", 1.0),), guidance_scale=1.0)
+    assert torch.equal(latents(model, request)[0], model.asked(request))
+
+
+def test_a_scale_of_nothing_changes_nothing_and_ranks_may_differ_by_layer(tmp_path: Path) -> None:
+    named = {f"transformer.{key}": t for key, t in in_diffusers(1).items()}
+    for key in [key for key in named if "ffn" in key]:
+        named[key] = (named[key][:2] if "lora_A" in key else named[key][:, :2]).contiguous()
+    file = write(tmp_path / "ranks.safetensors", named)
+    model = adapted("wan21_t2v", f"ranks={file}")
+    load_reference(model, file, "ranks")
+    request = model.request(loras=(("ranks", 1.0),), guidance_scale=1.0)
+    assert torch.equal(latents(model, request)[0], model.asked(request))
+    nothing, plain = (model.request(loras=loras, guidance_scale=1.0) for loras in ((("ranks", 0.0),), ()))
+    assert torch.equal(latents(model, nothing)[0], latents(model, plain)[0])
+
+
 # ---- refusals
 
 
@@ -354,6 +383,7 @@ def test_kohyas_missing_half_is_named(tmp_path: Path) -> None:
 def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
     adapters = tiny("wan21_t2v").family.adapters
     (tmp_path / "cut.safetensors").write_bytes(b"\x10\0\0\0\0\0\0\0{")
+    (tmp_path / "pickle.bin").write_bytes(b"anything")
     (tmp_path / "empty").mkdir()
     for path, said in {
         "cut.safetensors": "is damaged or cut short",

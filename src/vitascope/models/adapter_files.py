@@ -54,7 +54,7 @@ def read_adapter(path: Path, network: nn.Module, convert: Convert | None) -> Wei
     _check_kind(file, raw)
     weights = _renamed(file, _scaled(_bare(raw), config), network, convert)
     _check_fit(file, weights, network)
-    return weights
+    return _with_all_biases(weights)
 
 
 def _find(path: Path) -> Path:
@@ -216,6 +216,14 @@ def _check_fit(file: Path, weights: Weights, network: nn.Module) -> None:
                 f"The adapter {file.name} does not fit: {key!r} is {tuple(tensor.shape)}; "
                 f"this model needs {wanted}."
             )
+
+
+def _with_all_biases(weights: Weights) -> Weights:
+    """Give every layer a bias where one has one: PEFT makes them for all, and would leave the rest empty."""
+    ups = {key.removesuffix(".weight"): t for key, t in weights.items() if key.endswith(".lora_B.weight")}
+    if not any(f"{up}.bias" in weights for up in ups):
+        return weights
+    return {f"{up}.bias": t.new_zeros(t.shape[0]) for up, t in ups.items()} | weights
 
 
 def _original(layer: Any) -> Any:
