@@ -16,7 +16,9 @@ from vitascope.card import (
     Rules,
     Wish,
     cache_warnings,
+    guidance_warnings,
     prompt_warnings,
+    request_warnings,
     resolve,
 )
 from vitascope.errors import InvalidRequest
@@ -405,6 +407,30 @@ def test_unknown_words_are_named_once_with_a_prompt_that_works():
     assert warning == (
         "tiny does not know 'blue', 'dog', 'cat'; it makes moving shapes. Prompts that work: 'a red circle'."
     )
+
+
+@pytest.mark.parametrize(
+    ("card", "wishes", "named"),
+    [
+        (CARD, {"negative_prompt": "rain", "guidance_scale": 1.0}, "guidance_scale is 1,"),
+        (CARD, {"negative_prompt": "rain"}, None),
+        (CARD, {"guidance_scale": 1.0}, None),
+        (CARD, {"negative_prompt": "", "guidance_scale": 1.0}, None),
+        (SECOND, {"negative_prompt": "rain", "guidance_scale": 1.0}, None),  # the second one reads it
+        (DISTILLED, {"negative_prompt": "rain"}, "true_cfg_scale is 1,"),
+        (DISTILLED, {"negative_prompt": "rain", "true_cfg_scale": 4.0}, None),
+    ],
+)
+def test_a_negative_prompt_that_no_guidance_reads_is_told(card, wishes, named):
+    told = guidance_warnings(ask(card, **wishes), card)
+    assert len(told) == (named is not None)
+    assert all(named in warning for warning in told)
+
+
+def test_a_request_is_told_of_everything_at_once():
+    card = replace(CACHING, prompt_guide=GUIDED.prompt_guide)
+    wishes = {"negative_prompt": "rain", "guidance_scale": 1.0, "attention_cache": cache(1, 1, 9)}
+    assert len(request_warnings(ask(card, **wishes), card)) == 3
 
 
 def cache(start_step, interval, end_step):

@@ -180,6 +180,28 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
     return request
 
 
+def request_warnings(request: GenerationRequest, card: ModelCard) -> list[str]:
+    """Tell the caller of what will have no effect, or not the one that was meant."""
+    return [
+        *prompt_warnings(request.prompt, card),
+        *cache_warnings(request),
+        *guidance_warnings(request, card),
+    ]
+
+
+def guidance_warnings(request: GenerationRequest, card: ModelCard) -> list[str]:
+    """Tell the caller of a negative prompt, other than the model's own, that no guidance reads."""
+    native = card.defaults
+    if request.negative_prompt in ("", native.negative_prompt):
+        return []
+    name, scale = "guidance_scale", max(request.guidance_scale, request.guidance_scale_2 or 0.0)
+    if native.true_cfg_scale is not None:  # its guidance_scale reads no negative prompt
+        name, scale = "true_cfg_scale", request.true_cfg_scale or 1.0
+    if scale > 1.0:
+        return []
+    return [f"The negative prompt is not read: {name} is {scale:g}, and it takes one above 1."]
+
+
 def prompt_warnings(prompt: str, card: ModelCard) -> list[str]:
     """Advice for a model with a small vocabulary: which words it does not know, and prompts that work."""
     guide = card.prompt_guide

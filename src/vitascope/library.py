@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitascope.card import WISH_FIELDS, ModelCard, Wish, cache_warnings, prompt_warnings, resolve
+from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
 from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
@@ -209,7 +209,7 @@ class Model:
             card=self.card,
             latents=done.latents,
             stats=done.cost,
-            warnings=(*prompt_warnings(request.prompt, self.card), *cache_warnings(request)),
+            warnings=tuple(request_warnings(request, self.card)),
             audio=chunks[-1].audio,
             sample_rate=chunks[-1].sample_rate,
         )

@@ -10,7 +10,7 @@ from vitascope.api.request_schema import request_body
 from vitascope.api.services import Services
 from vitascope.api.submission import check_room
 from vitascope.api.values import TEXT, wrong_type
-from vitascope.card import WISH_FIELDS, ModelCard, Wish, cache_warnings, prompt_warnings, resolve
+from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
 from vitascope.errors import UnknownField
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
@@ -66,7 +66,7 @@ async def submit_remix(
         request=request,
         created_at=time.time(),
         remixed_from=original.id,
-        warnings=(*prompt_warnings(request.prompt, card), *cache_warnings(request)),
+        warnings=tuple(request_warnings(request, card)),
         idempotency=idempotency,
     )
     job = await services.off_loop(services.store.submit, job)

@@ -15,7 +15,7 @@ from vitascope.api.pictures import Source
 from vitascope.api.reading import Reading
 from vitascope.api.services import Services
 from vitascope.api.source_clips import TO_COME, Plan, find_clip, keep, plan
-from vitascope.card import ModelCard, cache_warnings, prompt_warnings, resolve
+from vitascope.card import ModelCard, request_warnings, resolve
 from vitascope.errors import InvalidMedia, InvalidRequest, QueueFull
 from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.request import GenerationRequest
@@ -111,7 +111,7 @@ async def _fetched(services: Services, source: Source | None) -> Source | None:
 
 
 def _queued(request: GenerationRequest, reading: Reading, card: ModelCard) -> Job:
-    warnings = (*reading.warnings, *prompt_warnings(request.prompt, card), *cache_warnings(request))
+    warnings = (*reading.warnings, *request_warnings(request, card))
     return Job(id=new_id(), request=request, created_at=time.time(), warnings=warnings)
 
 
