@@ -794,14 +794,6 @@ _LTX2 = {
     "timestep_scale_multiplier": 1000,
     "vae_scale_factors": [8, 32, 32],
 }
-_LTX23 = {
-    "audio_cross_attn_mod": True,
-    "audio_gated_attn": True,
-    "cross_attn_mod": True,
-    "gated_attn": True,
-    "perturbed_attn": True,
-    "use_prompt_embeddings": False,
-}
 _LTX2_VAE = {
     "block_out_channels": [256, 512, 1024, 2048],
     "decoder_block_out_channels": [256, 512, 1024],

@@ -142,6 +142,16 @@ def test_a_hub_caches_blob_names_spare_reading_the_blobs(folder: Path, tmp_path:
     assert Checkpoint.open(folder).identity() == by_bytes
 
 
+def test_a_text_encoder_has_one_embedding_whatever_its_configuration_says(folder: Path) -> None:
+    """UMT5's published configuration denies it, and its file holds the tensor once."""
+    path = folder / "text_encoder" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": False}))
+    stored = load_file(folder / "text_encoder" / "model.safetensors")
+    assert "encoder.embed_tokens.weight" not in stored
+    encoder = load_family(folder, device="cpu")._parts.text._encoder  # type: ignore[attr-defined]
+    assert torch.equal(encoder.encoder.embed_tokens.weight, stored["shared.weight"])
+
+
 def test_what_lies_beside_a_model_is_no_part_of_it(folder: Path) -> None:
     before = Checkpoint.open(folder)
     (folder / "latent_upsampler").mkdir()
