@@ -69,7 +69,7 @@ def stage(done: float) -> Stage:
         return Stage(one, conditioned=0.0, most_pads=0, other_buckets=0.0, shift=SHIFT)
     if done < 0.07:
         return Stage(one | {"pair": 0.1}, conditioned=0.2, most_pads=16, other_buckets=0.0, shift=SHIFT)
-    everything = {"move": 0.26, "rotate": 0.26, "other": 0.22, "pair": 0.26}
+    everything = {"move": 0.18, "rotate": 0.4, "other": 0.18, "pair": 0.24}
     if done < 0.16:
         return Stage(everything, conditioned=0.42, most_pads=48, other_buckets=0.0, shift=SHIFT)
     return Stage(

@@ -16,7 +16,7 @@ import torch.nn.functional as F  # noqa: N812 - the usual name
 from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
-from training.clips import Scene, Thing, pose, render, sample_scene
+from training.clips import Scene, Thing, pose, render, sample_scene, single
 from training.optim import Muon, learning_rate_factor
 from training.parallel import add_arguments, average_gradients_, join
 from training.vae_parallel import decode, encode_moments
@@ -38,7 +38,7 @@ CONFIG = {
     "latents_mean": [0.0] * LATENT_CHANNELS,
     "latents_std": [1.0] * LATENT_CHANNELS,
 }
-FRAMES, LONG, SIDE, CROP = 17, 33, 64, 32
+FRAMES, LONG, SIDE, WIDE, CROP = 17, 33, 64, 96, 32
 DECODER = ("decoder.", "post_quant_conv.")
 
 
@@ -53,30 +53,40 @@ def recoloured(rng: np.random.Generator, scene: Scene) -> Scene:
     return Scene(scene.background, any_rgb(), things, scene.layout)
 
 
-def _window(rng: np.random.Generator, scene: Scene, crop: int) -> tuple[int, int, int, int]:
+def _scene(rng: np.random.Generator, hard: float) -> Scene:
+    """Draw a scene; the share `hard` turns or bounces, whose edges change most from frame to frame."""
+    if rng.random() < hard:
+        return single(rng, "rotate" if rng.random() < 0.5 else "bounce")
+    return sample_scene(rng, 0.45)
+
+
+def _window(rng: np.random.Generator, scene: Scene, side: int, crop: int) -> tuple[int, int, int, int]:
     """Draw a square of `crop` pixels near the outline of one thing at one moment."""
     thing = scene.things[int(rng.integers(len(scene.things)))]
     x, y, radius, _ = (float(p[0]) for p in pose(thing, np.asarray([rng.random()])))
     turn = rng.uniform(0, 2 * np.pi)
-    centre = np.asarray([y + radius * np.sin(turn), x + radius * np.cos(turn)]) * SIDE + rng.uniform(-9, 9, 2)
-    top, left = np.clip(centre - crop / 2, 0, SIDE - crop).astype(int)
+    centre = np.asarray([y + radius * np.sin(turn), x + radius * np.cos(turn)]) * side + rng.uniform(-9, 9, 2)
+    top, left = np.clip(centre - crop / 2, 0, side - crop).astype(int)
     return int(top), int(left), crop, crop
 
 
-def draw_clip(rng: np.random.Generator, crop: int, frames: int = FRAMES) -> np.ndarray:
+def draw_clip(rng: np.random.Generator, crop: int, frames: int = FRAMES, hard: float = 0.0) -> np.ndarray:
     """One training clip (frames, crop, crop, 3); some in odd colours, some with the middle blanked."""
-    scene = sample_scene(rng, 0.45)
+    scene = _scene(rng, hard)
     if rng.random() < 0.15:
         scene = recoloured(rng, scene)
-    video = render(scene, frames, SIDE, SIDE, _window(rng, scene, crop) if crop < SIDE else None)
+    side = WIDE if hard and crop < SIDE and rng.random() < 0.3 else SIDE
+    video = render(scene, frames, side, side, _window(rng, scene, side, crop) if crop < SIDE else None)
     if rng.random() < 0.08:
         video[1:-1] = 127
     return video
 
 
-def draw_batch(rng: np.random.Generator, size: int, crop: int, frames: int = FRAMES) -> Tensor:
-    """Draw a batch (B, 3, T, H, W) in [-1, 1]."""
-    clips = np.stack([draw_clip(rng, crop, frames) for _ in range(size)])
+def draw_batch(
+    rng: np.random.Generator, size: int, crop: int, frames: int = FRAMES, hard: float = 0.0
+) -> Tensor:
+    """Draw a batch (B, 3, T, H, W) in [-1, 1]; the share `hard` turns or bounces."""
+    clips = np.stack([draw_clip(rng, crop, frames, hard) for _ in range(size)])
     return torch.from_numpy(clips).permute(0, 4, 1, 2, 3).float().div(127.5).sub(1)
 
 
@@ -109,9 +119,9 @@ def loss_terms(vae: AutoencoderKLWan, video: Tensor, noise: Tensor, blur: float 
     }
 
 
-def total(terms: dict[str, Tensor]) -> Tensor:
+def total(terms: dict[str, Tensor], crisp: float = 1.0) -> Tensor:
     """Return the training loss: the mean error alone would leave every edge soft."""
-    picture = terms["absolute"] + 2 * terms["square"] + terms["edges"] + terms["soft"]
+    picture = terms["absolute"] + 2 * terms["square"] + terms["edges"] + crisp * terms["soft"]
     return picture + 5e-5 * terms["kl"]
 
 
@@ -185,13 +195,13 @@ class Training:
         rng = np.random.default_rng((args.seed, self.step, args.rank))
         frames = frames_at(self.step, args.decoder_only)
         size = max(1, size * FRAMES // frames)
-        video = draw_batch(rng, size, crop, frames).to(args.device)
+        video = draw_batch(rng, size, crop, frames, args.hard).to(args.device)
         shape = (size, LATENT_CHANNELS, (frames + 3) // 4, crop // 8, crop // 8)
         noise = torch.from_numpy(rng.standard_normal(shape, np.float32)).to(args.device)
         blur = float(rng.uniform(0.01, args.blur)) if args.decoder_only else 0.0
         terms = loss_terms(self.vae, video, noise, blur)
         self.vae.zero_grad(set_to_none=True)
-        total(terms).backward()
+        total(terms, args.crisp).backward()
         average_gradients_(self.trained, args.world)
         nn.utils.clip_grad_norm_(self.trained, 1.0)
         self.muon.step()
@@ -237,6 +247,10 @@ def main() -> None:
     parser.add_argument("--decoder-only", action="store_true", help="keep the latents as they are")
     parser.add_argument(
         "--blur", type=float, default=0.12, help="most noise on the latents with --decoder-only"
+    )
+    parser.add_argument("--crisp", type=float, default=1.0, help="weight of the sharpness term")
+    parser.add_argument(
+        "--hard", type=float, default=0.0, help="share of turning and bouncing clips, some drawn larger"
     )
     parser.add_argument("--steps", type=int, default=2600)
     parser.add_argument("--batch", type=int, default=8)
