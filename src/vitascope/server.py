@@ -34,6 +34,7 @@ from vitascope.scheduler.roster import Roster
 
 PARK_GRACE_S = 8.0  # parking waits for the end of a step
 HTTP_GRACE_S = 2  # for answers that are being sent; streams and waits are cut after it
+KEEP_ALIVE_S = 75  # clients and proxies (httpx 5 s, nginx 60 s) close first: no request meets a closing line
 SWEEP_INTERVAL_S = 60.0
 BACKLOG = 2048
 
@@ -188,6 +189,7 @@ def _http_config(app: FastAPI) -> uvicorn.Config:
         server_header=False,
         date_header=True,
         timeout_graceful_shutdown=HTTP_GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
 
 

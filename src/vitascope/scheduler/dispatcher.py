@@ -150,7 +150,8 @@ class Dispatcher:
         self._loop = asyncio.get_running_loop()
         for job in await self._off(self._store.running):
             back = await self._off(self._store.requeue, job.id, job.claim.token, self._clock(), forgive=True)
-            log.info("goes on from step %d", back.claim.resume_step, extra={"job_id": back.id})
+            if back.state is State.QUEUED:
+                log.info("goes on from step %d", back.claim.resume_step, extra={"job_id": back.id})
 
     async def run(self) -> None:
         """Dispatch until cancelled; as long as the database refuses, wait for it.
