@@ -124,6 +124,7 @@ def _of_guards(path: str, method: str, *, keyed: bool) -> Iterator[str]:
     if method.upper() not in READING_METHODS:
         yield "413"
     yield "500"
+    yield "503"  # the store does not answer
 
 
 def _describe_answer(answer: dict[str, Any], status: str, path: str) -> None:
