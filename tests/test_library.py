@@ -176,6 +176,13 @@ def test_the_bundled_model_makes_a_clip_and_warns_of_words_it_does_not_know() ->
     assert known.warnings == ()
 
 
+def test_what_is_not_read_of_a_prompt_is_warned_of(model: vitascope.Model) -> None:
+    clip = model.generate("a cat runs", seed=1, max_sequence_length=9, guidance_scale=1.0, **SMALL)
+    assert clip.warnings == (
+        "The prompt has 11 tokens; the model reads the first 8, and the rest has no effect.",
+    )
+
+
 def test_a_clip_becomes_another_clip(model: vitascope.Model, tmp_path: Path) -> None:
     source = np.stack([picture(i, 32) for i in range(7)])
     clip = model.generate("a cat", seed=1, video=source, strength=0.5, num_inference_steps=4)

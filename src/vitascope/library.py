@@ -8,7 +8,7 @@ clip.save("circle.mp4")
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
@@ -20,7 +20,7 @@ from torch import Tensor
 from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
 from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
 from vitascope.engine.engine import Engine
-from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed
+from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed, Warned
 from vitascope.engine.load import load_family
 from vitascope.errors import GenerationFailed, InvalidRequest, InvalidType, UnknownField
 from vitascope.media.arrays import Picture, Pixels, Samples
@@ -202,14 +202,15 @@ class Model:
 
     def _make(self, request: GenerationRequest, media: Media, on_progress: OnProgress | None) -> Clip:
         chunks: list[Chunk] = []
-        done = self._run(request, media, chunks.append, on_progress)
+        warnings = request_warnings(request, self.card)
+        done = self._run(request, media, chunks.append, warnings.extend, on_progress)
         return Clip(
             frames=np.concatenate([chunk.frames for chunk in chunks]),
             request=request,
             card=self.card,
             latents=done.latents,
             stats=done.cost,
-            warnings=tuple(request_warnings(request, self.card)),
+            warnings=tuple(warnings),
             audio=chunks[-1].audio,
             sample_rate=chunks[-1].sample_rate,
         )
@@ -219,6 +220,7 @@ class Model:
         request: GenerationRequest,
         media: Media,
         sink: Callable[[Chunk], None],
+        warn: Callable[[Sequence[str]], None],
         on_progress: OnProgress | None,
     ) -> Completed:
         job_id = "library"
@@ -226,7 +228,7 @@ class Model:
         try:
             while self._engine.busy:
                 for event in self._engine.tick():
-                    done = _seen(event, on_progress)
+                    done = _seen(event, warn, on_progress)
                     if done is not None:
                         return done
         finally:
@@ -326,9 +328,13 @@ def _fitted(request: GenerationRequest, media: Media, mode: str) -> tuple[Genera
     return named, replace(media, first_frame=first, last_frame=last)
 
 
-def _seen(event: Event, on_progress: OnProgress | None) -> Completed | None:
+def _seen(
+    event: Event, warn: Callable[[Sequence[str]], None], on_progress: OnProgress | None
+) -> Completed | None:
     if isinstance(event, Failed):
         raise event.error
+    if isinstance(event, Warned):
+        warn(event.warnings)
     if isinstance(event, Advanced) and on_progress is not None:
         on_progress(event)
     return event if isinstance(event, Completed) else None

@@ -127,6 +127,14 @@ class Started(Message, frozen=True, kw_only=True):
     step: int
 
 
+class Warned(Message, frozen=True, kw_only=True):
+    """What the job's caller is to be told of a clip that is made all the same; safe to show."""
+
+    job_id: str
+    token: int
+    warnings: tuple[str, ...]
+
+
 class Progress(Message, frozen=True, kw_only=True):
     """A step was done. `stage` is encode, denoise, decode or finish; `eta_s` counts device seconds left."""
 
@@ -205,6 +213,7 @@ Event = (
     | Ready
     | LoadFailed
     | Started
+    | Warned
     | Progress
     | Preview
     | Checkpointed

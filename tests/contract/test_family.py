@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -88,6 +88,28 @@ def test_a_long_prompt_in_any_script_gives_the_references_latents(name: str) -> 
     model = tiny(name)
     request = model.request(prompt=ANY_SCRIPT, negative_prompt=ANY_SCRIPT[::-1].strip())
     assert as_reference(model, run(model, request).latents, model.reference(request))
+
+
+def embeds(model: Tiny, prompt: str) -> torch.Tensor:
+    """Encode a prompt: what the transformer is given of it."""
+    with torch.inference_mode():
+        conditioning = model.family.encode(model.request(prompt=prompt), model.case.media)
+    text: Any = conditioning.positive
+    return text if isinstance(text, torch.Tensor) else astuple(text)[0]
+
+
+@pytest.mark.parametrize("name", [*ONE_OF_EACH, "hunyuan_i2v_concat"])
+def test_a_prompt_is_warned_of_from_the_first_token_on_that_is_not_read(name: str) -> None:
+    model, long = tiny(name), "x" * 2000
+    (warning,) = model.family.unread(model.request(prompt=long))
+    num_tokens, limit = map(int, re.findall(r"\d+", warning))
+    whole = "x" * (limit - num_tokens + len(long))  # a character is a token
+    assert model.family.unread(model.request(prompt=whole)) == ()
+    assert not torch.equal(embeds(model, whole), embeds(model, whole[:-1] + "y"))
+    assert model.family.unread(model.request(prompt=whole + "x")) == (
+        f"The prompt has {limit + 1} tokens; the model reads the first {limit}, and the rest has no effect.",
+    )
+    assert torch.equal(embeds(model, whole + "x"), embeds(model, whole + "y"))
 
 
 FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True}

@@ -185,6 +185,7 @@ def test_a_stale_token_is_refused_and_changes_nothing(store):
     old = job.claim.token
     reports = [
         lambda: store.progress(job.id, old, Tally(step=9, num_steps=10, percent=90)),
+        lambda: store.warn(job.id, old, ["stale"]),
         lambda: store.checkpoint(job.id, old, "stale", 9),
         lambda: store.succeed(job.id, old, [CLIP], STATS, 17.0),
         lambda: store.fail(job.id, FAILURE, 17.0, token=old),
@@ -211,6 +212,8 @@ def test_progress_is_refused_unless_the_job_runs(store):
         store.progress(job.id, job.claim.token, Tally(step=1, num_steps=2))
     with pytest.raises(IllegalTransition):
         store.checkpoint(job.id, job.claim.token, "late", 1)
+    with pytest.raises(IllegalTransition):
+        store.warn(job.id, job.claim.token, ["late"])
     assert store.get(job.id) == job
 
 
@@ -265,6 +268,21 @@ def test_progress_never_falls_and_stays_below_100_until_success(store):
         seen.append(store.get(job.id).tally.percent)
     assert seen == [10, 40, 40, 99]
     assert store.succeed(job.id, job.claim.token, [], STATS, 9.0).tally.percent == 100
+
+
+def test_a_warning_is_added_once_however_often_it_is_made(open_store):
+    changed = []
+    store = open_store(on_change=changed.append)
+    job = in_state(store, State.RUNNING)
+    changed.clear()
+    store.warn(job.id, 1, ["too long", "mind the gap"])
+    assert store.get(job.id).warnings == ("mind the gap", "too long")
+    store.requeue(job.id, 1, 15.0)
+    again = store.claim(job.id, "w2", 16.0)
+    store.warn(job.id, again.claim.token, ["too long"])
+    done = store.succeed(job.id, again.claim.token, [CLIP], STATS, 17.0)
+    assert done.warnings == ("mind the gap", "too long")
+    assert changed == [job.id] * 4  # warned, requeued, claimed, done
 
 
 def test_a_requeue_keeps_place_checkpoint_and_percentage(store):

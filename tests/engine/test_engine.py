@@ -11,7 +11,7 @@ import torch
 
 from tiny_models import Tiny, tiny
 from vitascope.engine.engine import Engine
-from vitascope.engine.events import Advanced, Cancelled, Completed, Event, Failed
+from vitascope.engine.events import Advanced, Cancelled, Completed, Event, Failed, Warned
 from vitascope.errors import GenerationFailed, OutOfMemory
 from vitascope.request import AttentionCache
 
@@ -78,6 +78,16 @@ def test_each_tick_does_one_quantum_and_says_what_comes_next(model: Tiny) -> Non
     assert set(done.cost.stage_s) == {"encode", "denoise", "decode"}
     assert all(s > 0 for s in done.cost.stage_s.values())
     assert done.cost.peak_memory_bytes > 0
+
+
+def test_what_is_not_read_of_a_prompt_is_told_once_and_before_any_step(model: Tiny) -> None:
+    engine = Engine(model.family)
+    request = replace(model.request(max_sequence_length=5), num_outputs=2)
+    engine.start("job", request, model.case.media)
+    told = [type(e) for e in finish(engine)]
+    assert told.index(Warned) == 0
+    assert told.count(Warned) == 1
+    assert told.count(Completed) == 2
 
 
 def test_a_clip_whose_frames_nobody_takes_waits_and_others_go_on(model: Tiny) -> None:

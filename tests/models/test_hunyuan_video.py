@@ -169,3 +169,13 @@ def test_a_folder_whose_pipeline_and_transformer_disagree_is_refused(t2v: Tiny, 
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="image_condition_type"):
         load_family(folder, device="cpu")
+
+
+def test_the_scale_that_reads_a_negative_prompt_decides_whether_it_is_warned_of() -> None:
+    model = tiny("hunyuan_t2v")
+
+    def told(scale: float) -> tuple[str, ...]:
+        return model.family.unread(model.request(negative_prompt="x" * 300, true_cfg_scale=scale))
+
+    assert told(1.0) == ()
+    assert told(2.0)[0].startswith("The negative prompt has 300 tokens; the model reads the first 256,")

@@ -161,3 +161,20 @@ def test_a_guider_that_is_not_known_is_refused(
     (folder / file).write_text(json.dumps(content | {key: value}))
     with pytest.raises(CheckpointError, match=message):
         load_family(folder, device="cpu")
+
+
+def test_no_negative_prompt_is_never_too_long() -> None:
+    model = tiny("hunyuan15_t2v")
+    assert model.family.unread(model.request(prompt="x", negative_prompt="", max_sequence_length=1)) == ()
+
+
+def test_text_between_quotes_that_is_too_long_is_warned_of() -> None:
+    model = tiny("hunyuan15_t2v")
+    room = 255 - len('Text "". ')  # bytes, and the end of a text
+
+    def told(num_letters: int) -> tuple[str, ...]:
+        return model.family.unread(model.request(prompt=f'a sign says "{"x" * num_letters}"'))
+
+    assert told(room) == ()
+    (warning,) = told(room + 1)
+    assert warning.startswith("The quoted text of the prompt has 256 tokens; the model reads the first 255,")

@@ -39,6 +39,7 @@ from vitascope.wire import (
     Started,
     Stats,
     StoredFile,
+    Warned,
     WatchPreview,
 )
 
@@ -286,6 +287,21 @@ async def test_a_job_cancelled_while_it_waits_never_runs():
         bench.store.request_cancel(job.id, 1.0)
         await bench.say(Ready(card=CARD, pid=1))
         assert (await bench.started()).job_id == second.id
+
+
+async def test_a_warning_is_written_before_the_job_is_done_and_once_if_it_is_made_again():
+    async with running(Bench()) as bench:
+        job = bench.submit()
+        command = await bench.started()
+        await bench.say(Warned(job_id=job.id, token=command.token, warnings=("too long",)))
+        assert bench.store.get(job.id).warnings == ("too long",)
+        await bench.say(Lost(-9), Ready(card=CARD, pid=2))
+        again = await bench.started()
+        late = Warned(job_id=job.id, token=command.token, warnings=("too late",))
+        await bench.say(late, Warned(job_id=job.id, token=again.token, warnings=("too long",)))
+        await bench.say(finished(again))
+        done = bench.store.get(job.id)
+        assert (done.state, done.warnings) == (State.SUCCEEDED, ("too long",))
 
 
 async def test_a_lost_workers_job_goes_on_elsewhere_from_its_checkpoint():

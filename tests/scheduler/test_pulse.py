@@ -24,6 +24,7 @@ from vitascope.wire import (
     Ready,
     Started,
     Stats,
+    Warned,
 )
 
 REQUEST = GenerationRequest(
@@ -54,7 +55,12 @@ def working() -> Pulse:
 
 
 @pytest.mark.parametrize(
-    "event", [Started(step=0, **HELD), Progress(stage="decode", step=4, num_steps=4, **HELD)]
+    "event",
+    [
+        Started(step=0, **HELD),
+        Warned(warnings=(), **HELD),
+        Progress(stage="decode", step=4, num_steps=4, **HELD),
+    ],
 )
 def test_what_the_devices_thread_says_is_a_sign_of_life(event):
     pulse = working()

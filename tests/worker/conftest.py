@@ -63,6 +63,9 @@ class ToyFamily:
     def encode(self, request: GenerationRequest, media: Media) -> float:
         return float(len(request.prompt))
 
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        return (f"Only the start of {request.prompt!r} is read.",) if len(request.prompt) > 99 else ()
+
     def begin(
         self, request: GenerationRequest, conditioning: float, generator: torch.Generator
     ) -> Trajectory:

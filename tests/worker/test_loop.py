@@ -135,6 +135,16 @@ def test_a_job_tells_every_step_and_its_file_is_there_when_it_says_so(serve, gen
     assert set(finished.stats.stage_s) == {"encode", "denoise", "decode", "finish"}
 
 
+def test_a_warning_is_told_before_any_step(serve, generate):
+    server = serve()
+    server.command(generate(token=7, prompt="x" * 100))
+    _, before = server.until(wire.Finished)
+    kinds = [type(event) for event in before]
+    (warned,) = [event for event in before if isinstance(event, wire.Warned)]
+    assert (warned.job_id, warned.token, len(warned.warnings)) == ("a", 7, 1)
+    assert progress_of(before[: kinds.index(wire.Warned)]) == [("encode", 0)]
+
+
 def test_a_clip_comes_with_its_stills(serve, generate, artifacts):
     server = serve()
     server.command(generate())

@@ -17,7 +17,7 @@ import torch
 
 from vitascope.card import ModelCard
 from vitascope.engine.batch import next_group
-from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed
+from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed, Warned
 from vitascope.engine.generation import Crowded, Generation, Sink, Snapshot, Stage
 from vitascope.errors import GenerationFailed, OutOfMemory, VitascopeError
 from vitascope.media.arrays import Picture
@@ -103,6 +103,8 @@ class Engine:
                 self._work(self._on_device)
         except VitascopeError as error:
             events += [Failed(job_id, error) for job_id in self.drop_current()]
+        warnings = {g.job_id: g.take_warnings() for g in self._on_device}
+        events += [Warned(job_id, told) for job_id, told in warnings.items() if told]
         return events + [self._after(g) for g in self._on_device]
 
     def drop_current(self) -> list[str]:

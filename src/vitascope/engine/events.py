@@ -23,6 +23,14 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class Warned:
+    """The generation was encoded, but not all of its prompts is read; told before anything further of it."""
+
+    job_id: str
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Advanced:
     """One quantum of work was done: `step` of `num_steps` denoising steps are behind, `stage` comes next.
 
@@ -64,4 +72,4 @@ class Cancelled:
     job_id: str
 
 
-Event = Advanced | Completed | Failed | Cancelled
+Event = Warned | Advanced | Completed | Failed | Cancelled

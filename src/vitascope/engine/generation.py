@@ -64,6 +64,7 @@ class Generation:
         self.output = output
         self.stage = Stage.ENCODE
         self.stage_s: dict[str, float] = {}
+        self._warnings: tuple[str, ...] = ()
         self._media = media
         self._sink = sink
         self._crowded = crowded
@@ -100,6 +101,7 @@ class Generation:
         request = self.request.output(self.output)
         if self._conditioning is None:
             self._conditioning = family.encode(request, self._media)
+            self._warnings = family.unread(request)
         generator = torch.Generator("cpu").manual_seed(request.seed)
         trajectory = family.begin(request, self._conditioning, generator)
         if self._resume is not None:
@@ -109,6 +111,11 @@ class Generation:
         self._loop = denoise(trajectory)
         self._mark()
         self.stage = Stage.DECODE if next(self._loop, None) is None else Stage.DENOISE
+
+    def take_warnings(self) -> tuple[str, ...]:
+        """Return what the encoding warned of, once."""
+        taken, self._warnings = self._warnings, ()
+        return taken
 
     def advance(self, prediction: Streams) -> None:
         """Take one denoising step with the model's prediction."""

@@ -42,6 +42,10 @@ class Ledger(ABC):
         """See `Store.progress`."""
         self._apply(job_id, partial(moves.progress, token=token, tally=tally), durable=False)
 
+    def warn(self, job_id: str, token: int, warnings: Sequence[str]) -> None:
+        """See `Store.warn`."""
+        self._apply(job_id, partial(moves.warn, token=token, warnings=warnings))
+
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
         """See `Store.checkpoint`."""
         before, after = self._change(job_id, partial(moves.checkpoint, token=token, key=key, step=step))

@@ -37,6 +37,12 @@ def progress(job: Job, token: int, tally: Tally) -> Job:
     return replace(job, tally=replace(tally, percent=reached))
 
 
+def warn(job: Job, token: int, warnings: Sequence[str]) -> Job:
+    """Take in what a running job's caller is to be told, each warning once, however often it is made."""
+    _check_held(job, token)
+    return replace(job, warnings=tuple(dict.fromkeys((*job.warnings, *warnings))))
+
+
 def checkpoint(job: Job, token: int, key: str, step: int) -> Job:
     """Name the newest checkpoint of a running job, unless it is of an output that is stored by now."""
     _check_held(job, token)

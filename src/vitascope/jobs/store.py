@@ -55,6 +55,9 @@ class Store(Protocol):
     def progress(self, job_id: str, token: int, tally: Tally) -> None:
         """Record how far a running job is; the percentage never falls. A power cut may undo it."""
 
+    def warn(self, job_id: str, token: int, warnings: Sequence[str]) -> None:
+        """Add to what a running job's caller is told; a warning that is there already is not added again."""
+
     def checkpoint(self, job_id: str, token: int, key: str, step: int) -> str | None:
         """Record the newest checkpoint; return the key whose file may go: the one it replaces.
 

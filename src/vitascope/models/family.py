@@ -57,6 +57,12 @@ class Family(Protocol):
     def encode(self, request: GenerationRequest, media: Media) -> Any:
         """Turn prompt and pictures into the family's own conditioning; deterministic, kept for the job."""
 
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what `encode` leaves out: whatever of the prompts the text encoder does not read.
+
+        It counts with the model's own tokenizer and runs no network; see `prompts.unread`.
+        """
+
     def begin(self, request: GenerationRequest, conditioning: Any, generator: Generator) -> Trajectory:
         """Draw the first latents, in the reference's order, and make fresh solvers."""
 

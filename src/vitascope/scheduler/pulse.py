@@ -20,6 +20,7 @@ from vitascope.wire import (
     Progress,
     Ready,
     Started,
+    Warned,
 )
 
 
@@ -49,7 +50,7 @@ class Pulse:
     def heard(self, event: Event) -> None:
         """Take in what the worker said."""
         match event:
-            case Loading() | Started() | Progress():
+            case Loading() | Started() | Warned() | Progress():
                 self.silent_s = 0.0
             case Measured() | Ready():  # it waits for a word, or for work
                 self._loads = False

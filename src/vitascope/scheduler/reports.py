@@ -26,13 +26,14 @@ from vitascope.wire import (
     Parked,
     Progress,
     Started,
+    Warned,
 )
 
 PROGRESS_INTERVAL_S = 0.1  # between two writes of the same job's progress within a stage
 REFUSED = (StaleClaim, IllegalTransition, NotFound)
 
 P = ParamSpec("P")
-Report = Started | Progress | Checkpointed | OutputStored | Finished | Failed | Cancelled | Parked
+Report = Started | Warned | Progress | Checkpointed | OutputStored | Finished | Failed | Cancelled | Parked
 
 log = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class Reports:
         match event:
             case Started():
                 held.step = held.first_step = event.step
+            case Warned():
+                await self._off(self._store.warn, held.job.id, held.token, event.warnings)
             case Progress():
                 await self._advance(held, event)
             case Checkpointed():
@@ -98,9 +101,7 @@ class Reports:
                 await self._flush(held)
                 await self._end(held, self._store.cancelled, held.job.id, held.token, self._clock())
             case Parked():
-                if event.key is not None:
-                    await self._checkpoint(held, event.key, event.step)
-                await self.requeue(held, forgive=True)
+                await self._park(held, event)
 
     async def _advance(self, held: Held, event: Progress) -> None:
         if event.stage != held.stage:
@@ -120,6 +121,11 @@ class Reports:
         replaced = await self._off(self._store.checkpoint, held.job.id, held.token, key, step)
         if replaced is not None:
             await self._remove([replaced])
+
+    async def _park(self, held: Held, event: Parked) -> None:
+        if event.key is not None:
+            await self._checkpoint(held, event.key, event.step)
+        await self.requeue(held, forgive=True)
 
     async def _store_output(self, held: Held, event: OutputStored) -> None:
         no_more_use = await self._off(self._store.store_output, held.job.id, held.token, event.files)

@@ -144,6 +144,8 @@ class Loop:
                 return  # it failed outside the engine and was cancelled there
             case events.Advanced() | events.Completed() if job.outputs.failure is not None:
                 self._fail(job.job_id, job.outputs.failure)  # of an earlier output's files
+            case events.Warned():
+                self._line.send(wire.Warned(job_id=job.job_id, token=job.token, warnings=event.warnings))
             case events.Advanced():
                 self._advance(job, event)
             case events.Completed() if event.last:

@@ -50,6 +50,16 @@ def test_sync_gives_the_very_clip_that_create_gives(shared_server):
     shared_server.client.delete(f"/v1/videos/{video_id}")
 
 
+def test_words_beyond_what_the_model_reads_are_warned_of(shared_server):
+    words = " ".join([PROMPT] * 7)  # nine each; the model reads 64 tokens, 11 of them its own
+    warning = "The prompt has 63 tokens; the model reads the first 53, and the rest has no effect."
+    answer = shared_server.client.post("/v1/videos/sync", json={"prompt": words, **QUICK})
+    assert json.loads(answer.headers["x-warnings"]) == [warning]
+    video_id = shared_server.client.post("/v1/videos", json={"prompt": words, **QUICK}).json()["id"]
+    assert shared_server.wait_done(video_id)["warnings"] == [warning]
+    shared_server.client.delete(f"/v1/videos/{video_id}")
+
+
 def test_a_client_that_hangs_up_frees_the_device(shared_server, holds):
     before = set(jobs_of(shared_server))
     holds.at(3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -240,3 +241,16 @@ def test_the_bundled_model_does_every_task(bundled: WanFamily) -> None:
 
 def test_every_wan_variant_is_in_the_contract_suite() -> None:
     assert len([name for name in CASES if name.startswith("wan")]) == 9
+
+
+def test_the_length_that_a_request_asks_for_is_the_one_that_is_warned_of() -> None:
+    family, cat = tiny("wan21_t2v").family, "the cat &amp; the dog run and run"  # cleaned: one sign for five
+
+    def told(**wishes: Any) -> list[str]:
+        warnings = family.unread(tiny("wan21_t2v").request(prompt=cat, negative_prompt=cat, **wishes))
+        return [re.sub(r"\D+", " ", warning).strip() for warning in warnings]
+
+    assert told(max_sequence_length=20) == ["30 19"] * 2  # the end of a text takes one
+    assert told(max_sequence_length=20, guidance_scale=1.0) == ["30 19"]
+    assert told(max_sequence_length=31) == []
+    assert told() == []

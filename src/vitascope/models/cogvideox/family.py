@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from diffusers import CogVideoXPipeline
@@ -23,6 +23,7 @@ from vitascope.models.cogvideox.positions import Rotary, rotary_positions
 from vitascope.models.cogvideox.vae import Posterior
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.prompts import unread
 from vitascope.request import GenerationRequest
 from vitascope.sampling.cogvideox import make_solver
 from vitascope.sampling.guidance import classifier_free, guides
@@ -60,13 +61,19 @@ class CogVideoXFamily:
         """Turn prompt and picture into text embeddings, positions and the first frame's posterior."""
         parts = self._parts
         config = parts.transformer.config
-        length = request.max_sequence_length or config.max_text_seq_length
+        length = self._text_length(request)
         return Conditioning(
             positive=parts.text(request.prompt, length),
             negative=parts.text(request.negative_prompt, length) if guides(request.guidance_scale) else None,
             rotary=rotary_positions(config, parts.latent_shape(request), self.device),
             first_frame=self._first_frame(request, media),
         )
+
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what T5 does not read of the prompts."""
+        length, text = self._text_length(request), self._parts.text
+        guided = guides(request.guidance_scale)
+        return unread(request, partial(text.extent, length=length), guided=guided)
 
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator
@@ -137,6 +144,9 @@ class CogVideoXFamily:
     def _sketch(self) -> Sketch:
         vae = self._parts.vae
         return Sketch.fit(vae.encode, spatial=vae.spatial, num_frames=1 + vae.temporal, device=self.device)
+
+    def _text_length(self, request: GenerationRequest) -> int:
+        return request.max_sequence_length or int(self._parts.transformer.config.max_text_seq_length)
 
     def _first_frame(self, request: GenerationRequest, media: Media) -> Posterior | None:
         if media.first_frame is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from vitascope.models.hunyuan_video.image import Condition, first_frame_conditio
 from vitascope.models.hunyuan_video.parts import HunyuanVideoParts, load_parts
 from vitascope.models.hunyuan_video.text import MAX_TEXT_TOKENS, Text
 from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.prompts import unread
 from vitascope.models.text_padding import padded
 from vitascope.request import GenerationRequest
 from vitascope.sampling.even_sigmas import make_even_solver
@@ -72,6 +73,13 @@ class HunyuanVideoFamily:
             else None,
             condition=first_frame_condition(picture, parts.way, parts.vae, request.height, request.width),
         )
+
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what LLaMA does not read of the prompts."""
+        text = self._parts.text if self._parts.way is None else self._parts.picture_text
+        assert text is not None  # the card offers its task only with it
+        measure = partial(text.extent, length=request.max_sequence_length or MAX_TEXT_TOKENS)
+        return unread(request, measure, guided=guides(self._cfg_scale(request)))
 
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator

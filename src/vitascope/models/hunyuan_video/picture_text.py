@@ -15,8 +15,15 @@ from torch import Tensor
 
 from vitascope.errors import InvalidRequest
 from vitascope.media.arrays import Picture
-from vitascope.models.hunyuan_video.text import PICTURE_TEMPLATE, ClipText, Text, tokenize, trimmed
-from vitascope.models.prompts import PromptCache
+from vitascope.models.hunyuan_video.text import (
+    PICTURE_TEMPLATE,
+    ClipText,
+    Text,
+    prompt_tokens,
+    tokenize,
+    trimmed,
+)
+from vitascope.models.prompts import Extent, PromptCache
 
 _TEMPLATE_TOKENS = 103  # before the prompt, <image> counted as one
 _IMAGE_START = 5
@@ -56,6 +63,11 @@ class PictureTextEncoder:
             (prompt, seen, picture.shape, length, every),
             lambda: Text(self._embed(prompt, picture, length, every), self._clip(prompt)),
         )
+
+    def extent(self, prompt: str, length: int) -> Extent:
+        """Measure a prompt; as many tokens as the assistant's header has are left out of one that is cut."""
+        count = prompt_tokens(self._llava.tokenizer, PICTURE_TEMPLATE, _TEMPLATE_TOKENS, prompt)
+        return Extent(count, max(length - _ASSISTANT_TOKENS, 0))
 
     def _embed(self, prompt: str, picture: Picture, length: int, every: int) -> Tensor:
         encoder = self._llava.encoder

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitascope.models.prompts import PromptCache
+from vitascope.models.prompts import Extent, PromptCache
 
 _ASPECTS = (
     "1. The main content and theme of the video."
@@ -77,6 +77,10 @@ class TextEncoder:
             (prompt, length), lambda: Text(self._embed(prompt, length), self._clip(prompt))
         )
 
+    def extent(self, prompt: str, length: int) -> Extent:
+        """Measure a prompt as LLaMA reads it; CLIP's few tokens are for its pooled embedding alone."""
+        return Extent(prompt_tokens(self._tokenizer, TEMPLATE, TEMPLATE_TOKENS, prompt), length)
+
     def _embed(self, prompt: str, length: int) -> Tensor:
         ids, mask = tokenize(self._tokenizer, TEMPLATE.format(prompt), length + TEMPLATE_TOKENS)
         device = self._encoder.device
@@ -98,6 +102,12 @@ def tokenize(tokenizer: Any, text: str, length: int) -> tuple[Tensor, Tensor]:
         return_attention_mask=True,
     )
     return tokens.input_ids, tokens.attention_mask
+
+
+def prompt_tokens(tokenizer: Any, template: str, template_tokens: int, prompt: str) -> int:
+    """Count a prompt's tokens behind those of its template; what comes after it begins with a special one."""
+    before, _ = template.split("{}")
+    return len(tokenizer(before + prompt, verbose=False).input_ids) - template_tokens
 
 
 def trimmed(states: Tensor, mask: Tensor) -> Tensor:

@@ -53,6 +53,11 @@ class HunyuanVideo15Family:
             condition=self._condition(request, media),
         )
 
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what Qwen2.5-VL and ByT5 do not read of the prompts."""
+        guided = self._parts.guider.guides(request.guidance_scale)
+        return self._parts.text.unread(request, _text_length(request), guided=guided)
+
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator
     ) -> Trajectory:
@@ -113,7 +118,7 @@ class HunyuanVideo15Family:
         return Sketch.fit(vae.encode, spatial=vae.spatial, num_frames=1 + vae.temporal, device=self.device)
 
     def _text(self, request: GenerationRequest, prompt: str) -> Text:
-        return self._parts.text(prompt, request.max_sequence_length or MAX_TEXT_TOKENS)
+        return self._parts.text(prompt, _text_length(request))
 
     def _condition(self, request: GenerationRequest, media: Media) -> Condition | None:
         parts, picture = self._parts, media.first_frame
@@ -167,6 +172,10 @@ class HunyuanVideo15Family:
             last = trajectory.step == trajectory.num_steps - 1
             ends.append(torch.zeros_like(timesteps[0]) if last else timesteps[trajectory.step + 1])
         return torch.stack(ends).to(self._dtype)
+
+
+def _text_length(request: GenerationRequest) -> int:
+    return request.max_sequence_length or MAX_TEXT_TOKENS
 
 
 def load(checkpoint: Checkpoint, placement: Placement) -> HunyuanVideo15Family:

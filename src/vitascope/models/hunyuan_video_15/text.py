@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from vitascope.models.prompts import PromptCache
+from vitascope.models.prompts import Extent, PromptCache, extent, unread
+from vitascope.request import GenerationRequest
 
 _GAP = " " * 9  # the model was trained with its authors' indentation
 SYSTEM_MESSAGE = _GAP.join(
@@ -47,6 +49,10 @@ def glyph_prompt(prompt: str) -> str | None:
     return "".join(f'Text "{text}". ' for text in texts) or None
 
 
+def _chat(prompt: str) -> list[dict[str, str]]:
+    return [{"role": "system", "content": SYSTEM_MESSAGE}, {"role": "user", "content": prompt or " "}]
+
+
 class QwenText:
     """Tokenizer and Qwen2.5-VL's language model."""
 
@@ -56,9 +62,8 @@ class QwenText:
 
     def __call__(self, prompt: str, length: int) -> Tensor:
         """Return the (1, tokens, dim) embedding of the first `length` tokens of a prompt."""
-        chat = [{"role": "system", "content": SYSTEM_MESSAGE}, {"role": "user", "content": prompt or " "}]
         tokens = self._tokenizer.apply_chat_template(
-            [chat],
+            [_chat(prompt)],
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,
@@ -75,6 +80,16 @@ class QwenText:
             output_hidden_states=True,
         ).hidden_states[_HIDDEN_STATE]
         return states[:, TEMPLATE_TOKENS : int(tokens.attention_mask.sum())]
+
+    def extent(self, prompt: str, length: int) -> Extent:
+        """Measure a prompt behind its template."""
+        if not prompt.strip():
+            return Extent(0, length)  # of nothing the template has no end to be found
+        rendered = self._tokenizer.apply_chat_template(
+            _chat(prompt), continue_final_message=True, tokenize=False
+        )
+        tokens = self._tokenizer(rendered, add_special_tokens=False, verbose=False).input_ids
+        return Extent(len(tokens) - TEMPLATE_TOKENS, length)
 
 
 class GlyphText:
@@ -103,6 +118,10 @@ class GlyphText:
         ).last_hidden_state
         return states[:, : int(mask.sum())]
 
+    def extent(self, prompt: str) -> Extent:
+        """Measure what is quoted in a prompt."""
+        return extent(self._tokenizer, glyph_prompt(prompt) or "", _GLYPH_TOKENS)
+
 
 class TextEncoder:
     """Both encoders, with a cache by prompt and length."""
@@ -116,6 +135,11 @@ class TextEncoder:
     def __call__(self, prompt: str, length: int) -> Text:
         """Encode a prompt; of a longer one the first `length` tokens are read."""
         return self._cache.get((prompt, length), lambda: self._encode(prompt, length))
+
+    def unread(self, request: GenerationRequest, length: int, *, guided: bool) -> tuple[str, ...]:
+        """Warn of what either encoder does not read of the prompts."""
+        told = unread(request, partial(self._qwen.extent, length=length), guided=guided)
+        return told + unread(request, self._glyphs.extent, guided=guided, part="quoted text of the ")
 
     def _encode(self, prompt: str, length: int) -> Text:
         embeds, glyphs = self._qwen(prompt, length), self._glyphs(prompt)

@@ -24,6 +24,7 @@ from vitascope.models.ltx2.latents import Grid, pack, pack_audio, unpack, unpack
 from vitascope.models.ltx2.parts import Ltx2Parts, load_parts
 from vitascope.models.ltx2.schedule import make_euler
 from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.prompts import unread
 from vitascope.request import GenerationRequest
 from vitascope.sampling.guidance import guides
 from vitascope.sampling.trajectory import Streams, Trajectory
@@ -65,6 +66,10 @@ class Ltx2Family:
             video_coords=video_coords,
             audio_coords=transformer.audio_rope.prepare_audio_coords(1, grid.audio_frames, self.device),
         )
+
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what Gemma does not read of the prompts."""
+        return unread(request, self._parts.text.extent, guided=guides(request.guidance_scale))
 
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator

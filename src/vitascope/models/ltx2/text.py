@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vitascope.models.prompts import PromptCache
+from vitascope.models.prompts import Extent, PromptCache, extent
 
 TEXT_TOKENS = 1024  # the reference's length; connectors fill it up with learned registers
 
@@ -45,6 +45,10 @@ class TextEncoder:
         """Encode a prompt; longer ones are cut at TEXT_TOKENS."""
         prompt = prompt.strip()
         return self._cache.get(prompt, lambda: self._encode(prompt))
+
+    def extent(self, prompt: str) -> Extent:
+        """Measure a prompt."""
+        return extent(self._tokenizer, prompt.strip(), TEXT_TOKENS)
 
     def _encode(self, prompt: str) -> Text:
         tokens = self._tokenizer(

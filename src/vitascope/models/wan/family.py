@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from diffusers import WanPipeline
@@ -17,6 +17,7 @@ from vitascope.models.adapters import Adapters
 from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.pixels import Sketch, to_pixels
+from vitascope.models.prompts import unread
 from vitascope.models.wan.card import TEXT_TOKENS, card_of
 from vitascope.models.wan.image import Condition, concatenated_condition, encoded_clip, imposed_condition
 from vitascope.models.wan.parts import Expert, WanParts, load_parts
@@ -77,6 +78,12 @@ class WanFamily:
             source=None if media.video is None else encoded_clip(media.video, request, self._parts.vae),
             attention=_kept_attention(request),
         )
+
+    def unread(self, request: GenerationRequest) -> tuple[str, ...]:
+        """Warn of what UMT5 does not read of the prompts."""
+        length, text = request.max_sequence_length or TEXT_TOKENS, self._parts.text
+        guided = guides(request.guidance_scale)
+        return unread(request, partial(text.extent, length=length), guided=guided)
 
     def begin(
         self, request: GenerationRequest, conditioning: Conditioning, generator: Generator

@@ -15,7 +15,7 @@ import ftfy
 import torch
 from torch import Tensor
 
-from vitascope.models.prompts import PromptCache
+from vitascope.models.prompts import Extent, PromptCache, extent
 
 KeyValue = tuple[Tensor, Tensor]
 
@@ -49,6 +49,10 @@ class TextEncoder:
     def __call__(self, prompt: str, length: int) -> Tensor:
         """Return the (1, length, text_dim) embedding of a prompt; longer ones are cut at `length` tokens."""
         return self._cache.get((prompt, length), lambda: self._encode(prompt, length))
+
+    def extent(self, prompt: str, length: int) -> Extent:
+        """Measure a prompt that is to be encoded at `length` tokens."""
+        return extent(self._tokenizer, clean(prompt), length)
 
     def _encode(self, prompt: str, length: int) -> Tensor:
         tokens = self._tokenizer(
