@@ -56,6 +56,7 @@ PLAIN = replace(
     defaults=replace(CARD.defaults, flow_shift=None, sample_solver=None, max_sequence_length=None),
     rules=replace(CARD.rules, solvers=(), max_sequence_length=None),
 )
+FRAMES = replace(CARD, defaults=replace(CARD.defaults, guidance_scale_with_frames=2.0))
 SECOND = replace(CARD, defaults=replace(CARD.defaults, guidance_scale_2=4.0))
 DISTILLED = replace(
     CARD,
@@ -71,6 +72,19 @@ FIXED = replace(CARD, rules=replace(CARD.rules, sizes=((480, 832), (320, 512))))
 
 def ask(card=CARD, **wish):
     return resolve(Wish(**{"prompt": "a cat", **wish}), card)
+
+
+@pytest.mark.parametrize(
+    ("card", "given", "guidance"),
+    [
+        (FRAMES, {}, 5.0),
+        (FRAMES, {"first_frame": "a.png"}, 2.0),
+        (FRAMES, {"first_frame": "a.png", "guidance_scale": 3.0}, 3.0),
+        (CARD, {"first_frame": "a.png"}, 5.0),
+    ],
+)
+def test_a_model_may_want_another_guidance_where_frames_are_given(card, given, guidance):
+    assert resolve(Wish(prompt="a wave", **given), card).guidance_scale == guidance
 
 
 def test_what_is_not_said_is_the_models_native_value():
@@ -204,6 +218,12 @@ REFUSALS = [
         {"max_sequence_length": 9},
         "max_sequence_length",
         "tiny has no max_sequence_length; leave it out.",
+    ),
+    (
+        replace(CARD, rules=replace(CARD.rules, min_sequence_length=12)),
+        {"max_sequence_length": 11},
+        "max_sequence_length",
+        "max_sequence_length is 11; it must be from 12 to 512.",
     ),
     (
         CARD,

@@ -24,7 +24,11 @@ MIN_FPS, MAX_FPS = 1.0, 120.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Defaults:
-    """The checkpoint's native values; a None is a setting the model does not have."""
+    """The checkpoint's native values; a None is a setting the model does not have.
+
+    `guidance_scale_with_frames` takes the place of `guidance_scale` where a first or last frame is given;
+    None where the model wants the same.
+    """
 
     height: int
     width: int
@@ -32,6 +36,7 @@ class Defaults:
     fps: float
     num_inference_steps: int
     guidance_scale: float
+    guidance_scale_with_frames: float | None = None
     guidance_scale_2: float | None = None
     boundary_ratio: float | None = None
     true_cfg_scale: float | None = None
@@ -59,6 +64,7 @@ class Rules:
     min_steps: int = 1  # equal to max_steps where a model is made for one number of steps
     max_steps: int = 200
     solvers: tuple[str, ...] = ()
+    min_sequence_length: int = 1  # what the tokenizer adds of its own, and a token of the prompt
     max_sequence_length: int | None = None
     max_height: int | None = None
     max_width: int | None = None
@@ -155,7 +161,7 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
                 card.rules.max_steps,
             )
         ),
-        guidance_scale=float(_in_range("guidance_scale", wish.guidance_scale, d.guidance_scale, 0.0, 20.0)),
+        guidance_scale=float(_in_range("guidance_scale", wish.guidance_scale, _guidance(wish, d), 0.0, 20.0)),
         guidance_scale_2=_optional(
             "guidance_scale_2", wish.guidance_scale_2, d.guidance_scale_2, card, (0.0, 20.0)
         ),
@@ -178,6 +184,12 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
     _check_source(request, card)
     _check_pixels(request, card)
     return request
+
+
+def _guidance(wish: Wish, native: Defaults) -> float:
+    given = wish.first_frame or wish.last_frame
+    other = native.guidance_scale_with_frames if given else None
+    return native.guidance_scale if other is None else other
 
 
 def request_warnings(request: GenerationRequest, card: ModelCard) -> list[str]:
@@ -382,7 +394,7 @@ def _max_sequence_length(given: int | None, card: ModelCard) -> int | None:
         raise InvalidRequest(
             f"{card.name} has no max_sequence_length; leave it out.", param="max_sequence_length"
         )
-    return int(_in_range("max_sequence_length", given, limit, 1, limit))
+    return int(_in_range("max_sequence_length", given, limit, card.rules.min_sequence_length, limit))
 
 
 def _attention_cache(given: AttentionCache | None, card: ModelCard) -> AttentionCache | None:

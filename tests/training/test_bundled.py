@@ -9,6 +9,7 @@ from diffusers import WanImageToVideoPipeline, WanPipeline, WanTransformer3DMode
 from PIL import Image
 
 import vitascope
+from vitascope.errors import InvalidRequest
 
 FOLDER = Path(__file__).parents[2] / "src/vitascope/bundled/vitascope-tiny"
 pytestmark = pytest.mark.filterwarnings("ignore")  # the libraries' own
@@ -111,3 +112,12 @@ def test_unknown_words_are_named_beside_three_prompts_that_work(model):
     for prompt in model.card.prompt_guide.examples[:3]:
         assert prompt in warning
         assert not model.generate(prompt, **short).warnings
+
+
+def test_the_shortest_length_of_a_prompt_still_reads_some_of_it(model):
+    shortest = model.card.rules.min_sequence_length
+    short = {"height": 32, "width": 32, "num_frames": 5, "num_inference_steps": 1}
+    clip = model.generate("red circle moving right", max_sequence_length=shortest, **short)
+    assert any("reads the first 1," in warning for warning in clip.warnings)
+    with pytest.raises(InvalidRequest, match=f"must be from {shortest} to"):
+        model.generate("red circle", max_sequence_length=shortest - 1, **short)

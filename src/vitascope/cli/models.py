@@ -104,11 +104,14 @@ def _describe(card: ModelCard) -> str:
     rules, native = card.rules, card.defaults
     size = sum(card.components.values())
     shape = f"{native.width}x{native.height}, {native.num_frames} frames at {native.fps:g} fps"
+    guidance = f"guidance {native.guidance_scale:g}"
+    if native.guidance_scale_with_frames is not None:
+        guidance += f" ({native.guidance_scale_with_frames:g} with given frames)"
     length = f"{rules.frame_stride}*k+1 frames up to {rules.max_frames}"
     lines = [
         f"{card.name} ({card.family}), {size / 1e6:,.1f} MB",
         f"  tasks    {', '.join(card.tasks)}",
-        f"  native   {shape}, {native.num_inference_steps} steps, guidance {native.guidance_scale:g}",
+        f"  native   {shape}, {native.num_inference_steps} steps, {guidance}",
         f"  limits   sides multiples of {rules.size_multiple}, {rules.max_pixels} pixels, {length}",
         f"  solvers  {', '.join(rules.solvers) or 'its own'}",
         *(f"  {name:<20} {size_bytes / 1e6:>10,.1f} MB" for name, size_bytes in card.components.items()),

@@ -65,6 +65,7 @@ def _rules(parts: WanParts) -> Rules:
         max_width=longest * patch[1] * vae.spatial,
         max_frames=min(_MAX_FRAMES, (longest * frames_per_patch - 1) * vae.temporal + 1),
         solvers=SOLVERS,
+        min_sequence_length=parts.text.min_length,
         # Where image tokens go before the text, diffusers takes the text to be 512 tokens: no choice there.
         max_sequence_length=None if config.image_dim is not None else TEXT_TOKENS,
         attention_cache_token_bytes=_attention_bytes(parts.expert.network),

@@ -50,6 +50,11 @@ class TextEncoder:
         """Return the (1, length, text_dim) embedding of a prompt; longer ones are cut at `length` tokens."""
         return self._cache.get((prompt, length), lambda: self._encode(prompt, length))
 
+    @property
+    def min_length(self) -> int:
+        """The shortest length at which anything of a prompt is read."""
+        return int(self._tokenizer.num_special_tokens_to_add()) + 1
+
     def extent(self, prompt: str, length: int) -> Extent:
         """Measure a prompt that is to be encoded at `length` tokens."""
         return extent(self._tokenizer, clean(prompt), length)
