@@ -76,16 +76,18 @@ train-vae: $(STAMP) ## train the bundled model's autoencoder
 
 train-decoder: $(STAMP) ## train the decoder alone further, for the same latents
 	$(BIN)/python -m training.vae --decoder-only --init training/runs/vae/vae --out training/runs/decoder \
-		--steps 3100 --blur 0.1 --muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
+		--steps 8200 --hard 0.4 --crisp 1.2 --blur 0.1 --muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
 
 train-text: $(STAMP) ## train its text encoder
 	$(BIN)/python -m training.text_encoder $(ARGS)
 
 encode-clips: $(STAMP) ## encode clips for the transformer's training
 	$(BIN)/python -m training.latents --clips 27136 $(ARGS)
-	$(BIN)/python -m training.latents --pool rotate --first 61440 --clips 20480 --shard 4096 $(ARGS)
-	$(BIN)/python -m training.latents --pool other --first 90112 --clips 4096 --shard 2048 $(ARGS)
-	for size in 96x96x17 64x64x9 64x64x33; do $(BIN)/python -m training.latents --clips 768 --bucket $$size || exit; done
+	$(BIN)/python -m training.latents --pool rotate --first 65536 --clips 245760 --shard 4096 $(ARGS)
+	$(BIN)/python -m training.latents --pool other --first 327680 --clips 4096 --shard 2048 $(ARGS)
+	$(BIN)/python -m training.latents --pool pair --first 331776 --clips 32768 --shard 2048 $(ARGS)
+	for size in 96x96x17 64x64x9 64x64x33; do \
+		$(BIN)/python -m training.latents --clips 1536 --shard 256 --bucket $$size $(ARGS) || exit; done
 
 train-transformer: $(STAMP) ## train its transformer
 	$(BIN)/python -m training.transformer --compile $(ARGS)

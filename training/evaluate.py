@@ -88,6 +88,8 @@ class Model:
             "guidance_scale": defaults["guidance_scale"] if guidance is None else guidance,
             "output_type": "np",
         }
+        with_frames = defaults["guidance_scale_with_frames"] if guidance is None else guidance
+        self.image_options = self.options | {"guidance_scale": with_frames}
         for pipeline in (self.text, self.image):
             pipeline.set_progress_bar_config(disable=True)
 
@@ -113,7 +115,7 @@ class Model:
             ends = {"last_image": Image.fromarray(truth[-1])} if both_ends else {}
             noise = torch.Generator().manual_seed(case.seed)
             video = self.image(Image.fromarray(truth[0]), case.caption, height=64, width=64, num_frames=17,
-                               generator=noise, **ends, **self.options)  # fmt: skip
+                               generator=noise, **ends, **self.image_options)  # fmt: skip
             clips.append(to_bytes(video.frames[0]))
         return clips
 

@@ -50,6 +50,7 @@ def description(tokenizer: PreTrainedTokenizerFast, args: argparse.Namespace) ->
         "defaults": {
             "height": 64, "width": 64, "num_frames": 17, "fps": 8,
             "num_inference_steps": args.inference_steps, "guidance_scale": args.guidance,
+            "guidance_scale_with_frames": args.frames_guidance,
             "flow_shift": args.flow_shift, "negative_prompt": "", "max_sequence_length": 64,
         },
         "limits": {"height": 128, "width": 128, "num_frames": 33},
@@ -135,7 +136,8 @@ def main() -> None:
     parser.add_argument("--text", type=Path, default=Path("training/runs/text"))
     parser.add_argument("--transformer", type=Path, default=Path("training/runs/transformer"))
     parser.add_argument("--inference-steps", type=int, default=20)
-    parser.add_argument("--guidance", type=float, default=4.0)
+    parser.add_argument("--guidance", type=float, default=5.0)
+    parser.add_argument("--frames-guidance", type=float, default=2.0, help="where frames are given")
     parser.add_argument("--flow-shift", type=float, default=4.0)
     with torch.no_grad():
         export(parser.parse_args())

@@ -353,7 +353,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("training/runs/transformer"))
     parser.add_argument("--text", type=Path, default=Path("training/runs/text"))
     parser.add_argument("--latents", type=Path, default=Path("training/runs/latents"))
-    parser.add_argument("--steps", type=int, default=8300)
+    parser.add_argument("--steps", type=int, default=13_800)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--muon-rate", type=float, default=0.0125)
     parser.add_argument("--adam-rate", type=float, default=3e-3)

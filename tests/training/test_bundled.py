@@ -54,7 +54,7 @@ def test_the_description_names_words_that_the_tokenizer_knows():
 
 # ---- one short generation, pinned: nobody changes the model or the loop unnoticed
 
-PINNED, PINNED_SEED = "6f23b16bf571a513", 29
+PINNED, PINNED_SEED = "efeb5bec636396d2", 24
 GRID = 1000  # figures are pinned to a thousandth
 
 
