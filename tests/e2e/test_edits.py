@@ -52,7 +52,7 @@ def frames(client, tmp_path: Path):
 def test_an_edit_keeps_more_of_its_clip_the_less_strength_it_has(client, source, frames):
     before, far = frames(source), []
     for strength in (0.1, 1.0):
-        settings = {"num_inference_steps": 10, "seed": 2, "strength": strength}
+        settings = {"num_inference_steps": 10, "guidance_scale": 1.0, "seed": 2, "strength": strength}
         extra = {"video": {"id": source}, **settings}
         edited = client.videos.edit(prompt=GREEN, **BY_ID, extra_body=extra)
         assert (edited.remixed_from_video_id, edited.prompt) == (source, GREEN)

@@ -98,7 +98,7 @@ def drawn(width, height, kind="PNG", **more) -> bytes:
         (b"", "no JPEG, PNG or WebP"),
         (b"no picture", "no JPEG, PNG or WebP"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "no JPEG, PNG or WebP"),
-        (drawn(64, 64, "GIF"), "frames a second"),  # a GIF is a clip
+        (drawn(64, 64, "GIF"), "one picture and no clip"),
         (drawn(64, 64)[:90], "cannot be decoded"),
         (
             drawn(64, 64, "PNG", save_all=True, append_images=[Image.new("RGB", (64, 64))]),
