@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+import math
 import os
 import random
 import threading
@@ -25,7 +27,8 @@ import pytest
 from PIL import Image
 from xinference_client import RESTfulClient
 
-from vitascope.jobs.retention import ORPHAN_AGE_S, Sweeper
+from vitascope.jobs.moves import DELETED_GRACE_S
+from vitascope.jobs.retention import ORPHAN_LOOK_S, ORPHAN_LOOKS, Sweeper
 from vitascope.jobs.sql import SqlStore
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.provenance import read_provenance
@@ -408,14 +411,15 @@ def check_nothing_is_left(data_dir: Path) -> None:
     assert all(len(key.partition(".")[0]) == 64 for key in left), "only pictures wait for the sweeper"
     store = SqlStore(f"sqlite:///{data_dir / 'jobs.sqlite3'}")
     assert store.page(after=None, limit=100, order="asc")[0] == []
-    now = time.time()
-    sweeper = Sweeper(store, artifacts, clock=lambda: now)
-    sweeper.sweep()
-    now += ORPHAN_AGE_S + 1
-    sweeper.sweep()
+    ticks = itertools.count(step=ORPHAN_LOOK_S)
+    sweeper = Sweeper(
+        store, artifacts, clock=lambda: time.time() + DELETED_GRACE_S, ticks=lambda: next(ticks)
+    )
+    for _ in range(ORPHAN_LOOKS):
+        sweeper.sweep()
     assert list(artifacts.keys()) == []
     assert [path for path in (data_dir / "artifacts").rglob("*") if path.is_file()] == []
-    assert list(store.gone(now)) == []
+    assert list(store.gone(math.inf)) == []
     store.close()
 
 

@@ -6,13 +6,14 @@ import resource
 import shutil
 import subprocess
 import sys
-import time
+import threading
 
 import numpy as np
+import psutil
 import pytest
 
 from vitascope.errors import NotFound, StorageFailed
-from vitascope.media.artifacts import STALE_S, FolderArtifacts, content_key
+from vitascope.media.artifacts import GIVEN_S, FolderArtifacts, content_key
 from vitascope.media.video import VideoWriter
 
 
@@ -65,11 +66,7 @@ def test_a_process_that_dies_before_the_rename_shows_nothing_and_is_cleaned_up_a
     assert list(artifacts.keys()) == []
 
     (orphan,) = (artifacts.root / "pending").iterdir()
-    FolderArtifacts(artifacts.root)
-    assert orphan.exists()  # it may be another process's, still writing
-    long_ago = time.time() - STALE_S - 1
-    os.utime(orphan, (long_ago, long_ago))
-    FolderArtifacts(artifacts.root)
+    artifacts.remove_abandoned()
     assert not orphan.exists()
 
 
@@ -157,10 +154,53 @@ def test_a_folder_that_is_gone_is_told(artifacts, caplog):
     assert f"no file can be kept in {artifacts.root}: No such file or directory" in caplog.text
 
 
-def test_half_files_go_when_they_are_old_enough(artifacts):
+def test_a_living_writer_keeps_its_half_file_however_long_it_does_not_touch_it(artifacts):
+    another = FolderArtifacts(artifacts.root)  # as another process has it
     with artifacts.new_file("mp4") as pending:
-        artifacts.remove_stale()
-        assert pending.path.exists()
-        os.utime(pending.path, (0, time.time() - 1))
-        artifacts.remove_stale(0.0)
-        assert not pending.path.exists()
+        pending.path.write_bytes(b"clip")
+        os.utime(pending.path, (0, 0))
+        for sweeper in (another, artifacts):
+            sweeper.remove_abandoned()
+        key = pending.commit().key
+    assert artifacts.size(key) == len(b"clip")
+
+
+def test_a_sweeper_that_meets_a_writer_takes_nothing_from_it(artifacts):
+    """Whichever comes first to a new half-file, none is lost that its writer then completes."""
+    going = threading.Event()
+
+    def sweep() -> None:
+        while not going.is_set():
+            artifacts.remove_abandoned()
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        keys = [artifacts.put(bytes([i]), "bin") for i in range(30)]
+    finally:
+        going.set()
+        sweeper.join()
+    assert [artifacts.path(key).read_bytes() for key in keys] == [bytes([i]) for i in range(30)]
+
+
+def test_writers_leave_no_handle(artifacts):
+    own = psutil.Process()
+    before = own.num_fds()
+    for _ in range(3):
+        artifacts.put_content(b"picture", "png")
+        artifacts.put(b"clip", "mp4")
+    artifacts.remove_abandoned()
+    assert own.num_fds() == before
+
+
+def test_a_key_given_out_lately_is_no_stray_until_an_hour_has_gone_by(tmp_path):
+    now = 0.0
+    artifacts = FolderArtifacts(tmp_path, lambda: now)
+    first, second = (artifacts.put_content(data, "png") for data in (b"first", b"second"))
+    assert not artifacts.remove_stray(first)
+    now = GIVEN_S - 1
+    artifacts.put_content(b"second", "png")
+    now = GIVEN_S
+    assert (artifacts.remove_stray(first), artifacts.remove_stray(second)) == (True, False)
+    assert list(artifacts.keys()) == [second]
+    assert artifacts.remove_stray(artifacts.put(b"random", "bin"))

@@ -14,7 +14,9 @@ from vitascope.errors import IllegalTransition, NotFound
 from vitascope.jobs.store import Store
 
 ORPHAN_LOOK_S = 600.0  # between two looks for orphans, for which all rows are read
-ORPHAN_AGE_S = 3600.0  # a file that no job knows may belong to one that is just being submitted or finished
+# A file that no job knows may belong to one that is just being submitted or finished. Looks are counted, not
+# time: while the database is away, and what workers report waits for it, nobody looks.
+ORPHAN_LOOKS = 7
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +30,11 @@ class Files(Protocol):
     def keys(self) -> Iterable[str]:
         """Name all files."""
 
-    def remove_stale(self, age_s: float = ...) -> None:
-        """Remove what writers left behind that died before they were done, untouched for so long."""
+    def remove_stray(self, key: str) -> bool:
+        """Remove a file that no job knows, unless its key was given out lately; return whether it is gone."""
+
+    def remove_abandoned(self) -> None:
+        """Remove what writers left behind that died before they were done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,19 +47,29 @@ class Sweep:
 
 
 class Sweeper:
-    """Retention of one store. Files go before rows, so that a crash between the two leaves nothing behind."""
+    """Retention of one store. Files go before rows, so that a crash between the two leaves nothing behind.
 
-    def __init__(self, store: Store, files: Files, clock: Callable[[], float] = time.time) -> None:
+    `clock` is the time of day, by which jobs expire; `ticks` is the monotonic clock.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        files: Files,
+        clock: Callable[[], float] = time.time,
+        ticks: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._files = files
         self._clock = clock
-        self._looked_at = -math.inf  # for orphans
-        self._strays: dict[str, float] = {}  # files that no job knew, and when that was first seen
+        self._ticks = ticks
+        self._look_at = -math.inf  # for orphans, by the monotonic clock
+        self._strays: dict[str, int] = {}  # files that no job knew, and at how many looks in a row
 
     def sweep(self) -> Sweep:
         """Remove all whose time has come; blocking, for a thread of its own."""
         now = self._clock()
-        done = Sweep(self._expire(now), self._purge(now), self._remove_orphans(now))
+        done = Sweep(self._expire(now), self._purge(now), self._remove_orphans())
         if done != Sweep(0, 0, 0):
             log.info("swept %d expired, %d deleted, %d orphans", done.expired, done.purged, done.orphans)
         return done
@@ -64,7 +79,7 @@ class Sweeper:
 
         For a server that starts on a store of its own: callers and workers of the one before it are gone.
         """
-        self._files.remove_stale(0.0)
+        self._files.remove_abandoned()
         unheard = self._store.waited_for()
         for job in unheard:
             for file in job.files:
@@ -92,16 +107,18 @@ class Sweeper:
             self._store.purge(job.id)
         return len(jobs)
 
-    def _remove_orphans(self, now: float) -> int:
-        if self._looked_at <= now < self._looked_at + ORPHAN_LOOK_S:
+    def _remove_orphans(self) -> int:
+        if self._ticks() < self._look_at:
             return 0
-        self._looked_at = now
-        self._files.remove_stale()
+        self._files.remove_abandoned()
         there = set(self._files.keys())
         # Asked after the listing: what a job took into use in between is in this set.
         unknown = there - self._store.keys_in_use()
-        self._strays = {key: self._strays.get(key, now) for key in unknown}
-        orphans = [key for key, since in self._strays.items() if since <= now - ORPHAN_AGE_S]
-        for key in orphans:
-            self._files.delete(key)
-        return len(orphans)
+        self._look_at = self._ticks() + ORPHAN_LOOK_S
+        self._strays = {key: self._strays.get(key, 0) + 1 for key in unknown}
+        old = [key for key, looks in self._strays.items() if looks >= ORPHAN_LOOKS]
+        # One of them may have been uploaded again by now, its job not yet written: the files know.
+        gone = [key for key in old if self._files.remove_stray(key)]
+        for key in gone:
+            del self._strays[key]
+        return len(gone)
