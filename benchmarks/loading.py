@@ -37,7 +37,7 @@ import torch
 from diffusers import WanTransformer3DModel
 from diffusers.models.modeling_utils import no_init_weights
 
-from vitascope.models.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 
 import families_table
 from tiny_models import CASES, tiny
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.registry import RECOGNISED
+from vitascope.weights.checkpoint import Checkpoint
 
 TASKS = {kind.pipeline: set(kind.tasks) for kind in RECOGNISED}
 

@@ -33,9 +33,9 @@ from vitascope.media.provenance import describe
 from vitascope.media.sound import to_wav
 from vitascope.media.video import AudioFormat, VideoWriter
 from vitascope.models.family import Chunk, Media
-from vitascope.models.reading import OnLoad
 from vitascope.request import AttentionCache, GenerationRequest
 from vitascope.sampling.trajectory import Streams
+from vitascope.weights.reading import OnLoad
 
 OnProgress = Callable[[Advanced], None]
 OnDownload = Callable[[int, int], None]

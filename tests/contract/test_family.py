@@ -23,9 +23,9 @@ from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Failed
 from vitascope.engine.generation import Snapshot
 from vitascope.errors import GenerationFailed, InvalidRequest
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.registry import describe
 from vitascope.request import GenerationRequest
+from vitascope.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(params=sorted(CASES))

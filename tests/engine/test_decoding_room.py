@@ -13,8 +13,8 @@ from published import PUBLISHED
 from tiny_models import tiny
 from vitascope.engine.decoding_room import _Meter, decoder_bytes
 from vitascope.engine.plan import needs_of
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.registry import outline
+from vitascope.weights.checkpoint import Checkpoint
 
 
 def test_the_meter_counts_what_is_alive_and_views_not_twice() -> None:

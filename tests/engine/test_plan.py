@@ -12,7 +12,7 @@ from tiny_models import tiny
 from vitascope.card import ModelCard
 from vitascope.engine.plan import Estimate, estimate, matmul_speed
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint
 
 
 @pytest.fixture(scope="module")

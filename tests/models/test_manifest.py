@@ -8,8 +8,8 @@ import pytest
 from tiny_models import tiny
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.manifest import build_card
+from vitascope.weights.checkpoint import Checkpoint
 
 DEFAULTS = Defaults(
     height=480, width=832, num_frames=81, fps=16.0, num_inference_steps=50, guidance_scale=5.0, flow_shift=3.0

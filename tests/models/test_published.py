@@ -4,13 +4,13 @@ from typing import Any
 import pytest
 
 from published import PUBLISHED
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.cogvideox import parts as cogvideox
 from vitascope.models.hunyuan_video import parts as hunyuan_video
 from vitascope.models.hunyuan_video_15 import parts as hunyuan_video_15
 from vitascope.models.ltx2 import parts as ltx2
 from vitascope.models.registry import describe
 from vitascope.models.wan import parts as wan
+from vitascope.weights.checkpoint import Checkpoint
 
 # size, frames, fps, steps, guidance, flow_shift, solver
 WAN = (832, 480, 81, 16.0, 50, 5.0, 3.0, "unipc")

@@ -12,7 +12,7 @@ from vitascope.config import BUNDLED_MODEL
 
 if TYPE_CHECKING:
     from vitascope.card import ModelCard
-    from vitascope.models.checkpoint import Checkpoint
+    from vitascope.weights.checkpoint import Checkpoint
 
 app = typer.Typer(help="List models, or show what one can do.", invoke_without_command=True)
 
@@ -55,7 +55,7 @@ def show(
 
 def _open(runtime: Runtime) -> Checkpoint:
     from vitascope.engine.load import find_model
-    from vitascope.models.checkpoint import Checkpoint
+    from vitascope.weights.checkpoint import Checkpoint
 
     settings = runtime.settings()
     root = find_model(
@@ -70,7 +70,7 @@ def _open(runtime: Runtime) -> Checkpoint:
 
 def _files(checkpoint: Checkpoint) -> list[str]:
     """Tell what the files hold that come in place of the folder's."""
-    from vitascope.models.single_files import describe_single, read_single
+    from vitascope.weights.single_files import describe_single, read_single
 
     return [f"  {part} is {describe_single(read_single(path))}" for part, path in checkpoint.replaced.items()]
 

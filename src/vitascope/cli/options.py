@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vitascope.card import ModelCard
     from vitascope.library import Model, OnDownload
     from vitascope.media.arrays import Picture
-    from vitascope.models.reading import OnLoad
+    from vitascope.weights.reading import OnLoad
 
 _FRAMES = ("first_frame", "last_frame")  # what the pictures are in a `Wish`
 

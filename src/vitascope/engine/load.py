@@ -12,12 +12,12 @@ import torch
 from vitascope.card import ModelCard
 from vitascope.config import AdapterSpec
 from vitascope.errors import CheckpointError, ConfigurationError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Family
-from vitascope.models.hub import OnProgress, fetch
-from vitascope.models.reading import OnLoad
 from vitascope.models.registry import describe, load
-from vitascope.models.single_files import read_single
+from vitascope.weights.checkpoint import Checkpoint, Placement
+from vitascope.weights.hub import OnProgress, fetch
+from vitascope.weights.reading import OnLoad
+from vitascope.weights.single_files import read_single
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}

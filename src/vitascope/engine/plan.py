@@ -12,9 +12,9 @@ import torch
 from vitascope.card import ModelCard
 from vitascope.engine.decoding_room import decoder_bytes
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.registry import outline
 from vitascope.sampling.guidance import guides
+from vitascope.weights.checkpoint import Checkpoint
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 _VAE_BYTES = 4  # decoders run in float32

@@ -15,7 +15,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 
 from vitascope.config import AdapterSpec
 from vitascope.errors import CheckpointError
-from vitascope.models.adapter_files import Convert, Weights, placed_like, read_adapter
+from vitascope.weights.adapter_files import Convert, Weights, placed_like, read_adapter
 
 Chosen = tuple[tuple[str, float], ...]  # names and scales, in the order in which they are added
 

@@ -10,8 +10,8 @@ from typing import Any, get_args
 
 from vitascope.card import Defaults, ModelCard, PromptGuide, Rules
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, read_json
 from vitascope.request import Task
+from vitascope.weights.checkpoint import Checkpoint, read_json
 
 FILE = "vitascope.json"
 _LIMITS = ("height", "width", "num_frames")

@@ -13,9 +13,9 @@ import torch
 
 from vitascope.card import ModelCard
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import INDEX, Checkpoint, Placement
 from vitascope.models.family import Family
 from vitascope.request import Task
+from vitascope.weights.checkpoint import INDEX, Checkpoint, Placement
 
 
 @dataclass(frozen=True, slots=True)

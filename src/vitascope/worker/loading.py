@@ -13,8 +13,8 @@ from vitascope.config import Settings
 from vitascope.engine.free_memory import device_name, free_bytes
 from vitascope.engine.load import find_model, load_family, name_of, pick_device, pick_dtype
 from vitascope.engine.plan import Estimate, needs_of
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.family import Family
+from vitascope.weights.checkpoint import Checkpoint
 from vitascope.worker.channel import Line
 from vitascope.worker.downloads import DownloadLog
 

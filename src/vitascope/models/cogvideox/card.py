@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from vitascope.card import Defaults, ModelCard, Rules
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.cogvideox.parts import CogVideoXParts
 from vitascope.models.manifest import build_card
 from vitascope.sampling.cogvideox import SOLVERS, native_solver
+from vitascope.weights.checkpoint import Checkpoint
 
 # DPM with the guidance that the authors use beside it: a scale that swings up and down over the steps.
 DYNAMIC = "dpm-dynamic"

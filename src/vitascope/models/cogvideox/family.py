@@ -16,7 +16,6 @@ from torch import Generator, Tensor
 
 from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.cogvideox.card import DYNAMIC, card_of
 from vitascope.models.cogvideox.parts import CogVideoXParts, load_parts
 from vitascope.models.cogvideox.positions import Rotary, rotary_positions
@@ -28,6 +27,7 @@ from vitascope.request import GenerationRequest
 from vitascope.sampling.cogvideox import make_solver
 from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.trajectory import Streams, Trajectory
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _OFFSET = 2.0  # what CogVideoX 1.5's image-to-video network is told at every step; the authors' constant
 

@@ -9,10 +9,10 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from transformers import PreTrainedTokenizerFast, T5EncoderModel, T5Tokenizer, T5TokenizerFast
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.cogvideox.text import TextEncoder
 from vitascope.models.cogvideox.vae import CogVideoXVae, Shape
 from vitascope.request import GenerationRequest, Task
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _TOKENIZERS = {
     "T5Tokenizer": T5Tokenizer,

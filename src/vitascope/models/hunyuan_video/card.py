@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from vitascope.card import Defaults, ModelCard, Rules
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.hunyuan_video.parts import HunyuanVideoParts
 from vitascope.models.hunyuan_video.text import MAX_TEXT_TOKENS
 from vitascope.models.manifest import build_card
 from vitascope.sampling.solvers import SOLVERS, native_shift, native_solver
+from vitascope.weights.checkpoint import Checkpoint
 
 _NUM_FRAMES = 129
 _MAX_PIXELS = 1920 * 1088

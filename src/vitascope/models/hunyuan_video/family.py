@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.hunyuan_video.card import card_of
 from vitascope.models.hunyuan_video.image import Condition, first_frame_condition
@@ -27,6 +26,7 @@ from vitascope.request import GenerationRequest
 from vitascope.sampling.even_sigmas import make_even_solver
 from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.trajectory import Streams, Trajectory
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 # Every so many-th of the picture's tokens goes beside the prompt's, as the reference chooses. Its negative
 # prompt is always encoded with the first of these.

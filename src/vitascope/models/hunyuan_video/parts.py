@@ -17,7 +17,6 @@ from transformers import (
 )
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.hunyuan_video.attention import drop_empty_masks
 from vitascope.models.hunyuan_video.image import Way
 from vitascope.models.hunyuan_video.picture_text import Llava, PictureTextEncoder
@@ -25,6 +24,7 @@ from vitascope.models.hunyuan_video.text import ClipText, TextEncoder
 from vitascope.models.hunyuan_video.vae import HunyuanVideoVae
 from vitascope.models.text_padding import TextMask
 from vitascope.request import Task
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _FAST = {
     "TokenizersBackend": PreTrainedTokenizerFast,

@@ -5,11 +5,11 @@ from __future__ import annotations
 from diffusers.pipelines.hunyuan_video1_5.image_processor import HunyuanVideo15ImageProcessor
 
 from vitascope.card import Defaults, ModelCard, Rules
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.hunyuan_video_15.parts import HunyuanVideo15Parts
 from vitascope.models.hunyuan_video_15.text import MAX_TEXT_TOKENS
 from vitascope.models.manifest import build_card
 from vitascope.sampling.solvers import SOLVERS, native_shift, native_solver
+from vitascope.weights.checkpoint import Checkpoint
 
 _MAX_PIXELS = 1920 * 1088
 _MAX_FRAMES = 241

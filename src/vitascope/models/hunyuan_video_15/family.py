@@ -12,7 +12,6 @@ from torch import Generator, Tensor
 
 from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.hunyuan_video_15.card import card_of
 from vitascope.models.hunyuan_video_15.image import Condition, beside, first_frame_condition
@@ -23,6 +22,7 @@ from vitascope.models.text_padding import padded
 from vitascope.request import GenerationRequest
 from vitascope.sampling.even_sigmas import make_even_solver
 from vitascope.sampling.trajectory import Streams, Trajectory
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 
 @dataclass(frozen=True, slots=True)

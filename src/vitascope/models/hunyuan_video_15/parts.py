@@ -18,7 +18,6 @@ from transformers import (
 )
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.hunyuan_video_15.attention import use_thin_masks
 from vitascope.models.hunyuan_video_15.guider import Guider
 from vitascope.models.hunyuan_video_15.image import ImageEncoder
@@ -26,6 +25,7 @@ from vitascope.models.hunyuan_video_15.text import GlyphText, QwenText, TextEnco
 from vitascope.models.hunyuan_video_15.vae import HunyuanVideo15Vae
 from vitascope.models.text_padding import TextMask
 from vitascope.request import Task
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _TOKENIZERS = {
     "Qwen2Tokenizer": Qwen2Tokenizer,

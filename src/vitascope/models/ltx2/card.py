@@ -7,11 +7,11 @@ from dataclasses import replace
 from diffusers.pipelines.ltx2.utils import DEFAULT_NEGATIVE_PROMPT
 
 from vitascope.card import Defaults, ModelCard, Rules
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.ltx2.guidance import Guidance, Scales
 from vitascope.models.ltx2.parts import Ltx2Parts
 from vitascope.models.ltx2.schedule import DISTILLED_STEPS
 from vitascope.models.manifest import build_card
+from vitascope.weights.checkpoint import Checkpoint
 
 SOLVER = "euler"
 _FPS = 24.0

@@ -13,7 +13,6 @@ from torch import Generator, Tensor
 from vitascope.errors import InvalidRequest
 from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.ltx2.card import card_of, native_guidance
 from vitascope.models.ltx2.conditioning import Conditioning, flow_of, turn_of
@@ -28,6 +27,7 @@ from vitascope.models.prompts import unread
 from vitascope.request import GenerationRequest
 from vitascope.sampling.guidance import guides
 from vitascope.sampling.trajectory import Streams, Trajectory
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 # Frames that are turned into pixels at once: what the device need not hold twice.
 _FRAMES_PER_CHUNK = 16

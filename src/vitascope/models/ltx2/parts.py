@@ -15,10 +15,10 @@ from transformers import (
 )
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.ltx2.schedule import is_distilled
 from vitascope.models.ltx2.text import TextEncoder
 from vitascope.models.ltx2.vae import SoundDecoder, VideoVae
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _TOKENIZERS = {
     "GemmaTokenizer": GemmaTokenizer,

@@ -6,10 +6,10 @@ import math
 from typing import Any
 
 from vitascope.card import Defaults, ModelCard, Rules
-from vitascope.models.checkpoint import Checkpoint
 from vitascope.models.manifest import build_card
 from vitascope.models.wan.parts import WanParts
 from vitascope.sampling.solvers import SOLVERS, native_shift, native_solver
+from vitascope.weights.checkpoint import Checkpoint
 
 # Wan's own, from its published inference configuration.
 NEGATIVE_PROMPT = (

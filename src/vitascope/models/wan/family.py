@@ -14,7 +14,6 @@ from torch import Generator, Tensor
 
 from vitascope.media.arrays import Picture
 from vitascope.models.adapters import Adapters
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.family import Chunk, Media, Sample
 from vitascope.models.pixels import Sketch, to_pixels
 from vitascope.models.prompts import unread
@@ -27,6 +26,7 @@ from vitascope.sampling.attention_cache import Branch, KeptAttention, plan
 from vitascope.sampling.guidance import classifier_free, guides
 from vitascope.sampling.solvers import make_solver
 from vitascope.sampling.trajectory import Streams, Trajectory
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 # Above this many video tokens the text's keys and values are under a hundredth of a step, while keeping them
 # takes up to a gigabyte a generation on the largest model.

@@ -16,13 +16,13 @@ from transformers import (
 )
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint, Placement
 from vitascope.models.convolutions import use_fast_convolutions
 from vitascope.models.wan.attention import PassMemory, with_memory
 from vitascope.models.wan.image import ImageEncoder
 from vitascope.models.wan.text import TextEncoder
 from vitascope.models.wan.vae import WanVae
 from vitascope.request import Task
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _TOKENIZERS = {
     "T5Tokenizer": T5Tokenizer,

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vitascope.errors import CheckpointError
-from vitascope.models.gguf_files import read_gguf_layout
+from vitascope.weights.gguf_files import read_gguf_layout
 
 VALUES = {"a": np.arange(64, dtype=np.float32).reshape(2, 32), "b": np.ones(5, dtype=np.float32)}
 

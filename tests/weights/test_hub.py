@@ -17,7 +17,7 @@ from stand_in_hub import COMMIT, StandIn
 from tiny_models import tiny
 from vitascope.engine.load import load_family
 from vitascope.errors import CheckpointError
-from vitascope.models.hub import fetch
+from vitascope.weights.hub import fetch
 
 ID = "someone/tiny-wan"
 BIG = "transformer/diffusion_pytorch_model.safetensors"

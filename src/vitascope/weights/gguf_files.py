@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from vitascope.errors import CheckpointError, ConfigurationError
-from vitascope.models.weight_files import Quant, Stored, WeightFile, damaged
+from vitascope.weights.layouts import Quant, Stored, WeightFile, damaged
 
 _MAGIC, _VERSIONS = b"GGUF", (2, 3)
 _MAX_DIMS, _MAX_TEXT_BYTES = 8, 1 << 24

@@ -21,8 +21,8 @@ from vitascope.engine.events import Completed
 from vitascope.engine.load import describe_model, load_family
 from vitascope.engine.plan import estimate
 from vitascope.errors import CheckpointError, ConfigurationError
-from vitascope.models.checkpoint import Checkpoint
-from vitascope.models.single_files import describe_single, read_single
+from vitascope.weights.checkpoint import Checkpoint
+from vitascope.weights.single_files import describe_single, read_single
 
 Tensors = dict[str, torch.Tensor]
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from vitascope.errors import CheckpointError
-from vitascope.models.reading import Reading
-from vitascope.models.weight_files import WeightFile, read_layout
+from vitascope.weights.layouts import WeightFile, read_layout
+from vitascope.weights.reading import Reading
 
 CPU = torch.device("cpu")
 TENSORS = {

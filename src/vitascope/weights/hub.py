@@ -27,9 +27,9 @@ from huggingface_hub.errors import (
 from huggingface_hub.errors import HTTPError as TransportError  # type: ignore[attr-defined]  # its client's base
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import INDEX
-from vitascope.models.download import Bar, Ledger, Moved, download
-from vitascope.models.hub_files import components, wanted
+from vitascope.weights.checkpoint import INDEX
+from vitascope.weights.download import Bar, Ledger, Moved, download
+from vitascope.weights.hub_files import components, wanted
 
 OnProgress = Callable[[int, int], None]  # bytes that are here, bytes in all
 

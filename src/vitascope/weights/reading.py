@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from vitascope.errors import CheckpointError
-from vitascope.models.weight_files import Stored, WeightFile
+from vitascope.weights.layouts import Stored, WeightFile
 
 OnLoad = Callable[[str, int, int], None]  # component, bytes read of all components, bytes of all
 _Tensors = dict[str, Tensor]

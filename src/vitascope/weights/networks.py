@@ -22,7 +22,7 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from vitascope.errors import CheckpointError
-from vitascope.models.weight_files import Stored, WeightFile
+from vitascope.weights.layouts import Stored, WeightFile
 
 _log = logging.getLogger(__name__)
 

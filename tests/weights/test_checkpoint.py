@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from tiny_models import tiny
 from vitascope.engine.load import load_family
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

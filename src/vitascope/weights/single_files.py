@@ -17,9 +17,9 @@ from diffusers.loaders.single_file_model import SINGLE_FILE_LOADABLE_CLASSES
 from torch import Tensor, nn
 
 from vitascope.errors import CheckpointError
-from vitascope.models.gguf_files import blocks_of_diffusers, read_gguf_layout
-from vitascope.models.networks import Read, Source, check_fit, default_dtype, dtype_of, without_weights
-from vitascope.models.weight_files import Stored, WeightFile, read_layout
+from vitascope.weights.gguf_files import blocks_of_diffusers, read_gguf_layout
+from vitascope.weights.layouts import Stored, WeightFile, read_layout
+from vitascope.weights.networks import Read, Source, check_fit, default_dtype, dtype_of, without_weights
 
 SUFFIXES = (".gguf", ".safetensors")
 _PREFIXES = ("model.diffusion_model.", "diffusion_model.")  # ComfyUI's: of a whole model, of a transformer

@@ -22,7 +22,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import read_json
+from vitascope.weights.checkpoint import read_json
 
 Weights = dict[str, Tensor]
 Convert = Callable[[Weights], Weights]

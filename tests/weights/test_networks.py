@@ -19,7 +19,7 @@ from transformers import UMT5EncoderModel
 import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import tiny
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint
 
 CPU = torch.device("cpu")
 CASES = ["wan21_i2v", "hunyuan_i2v_concat", "hunyuan15_i2v", "cogvideox_5b", "ltx2_t2v", "ltx23_t2v"]

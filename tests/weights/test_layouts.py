@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from vitascope.errors import CheckpointError
-from vitascope.models.weight_files import check_placed, component_files, index_of, read_layout
+from vitascope.weights.layouts import check_placed, component_files, index_of, read_layout
 
 TENSORS = {
     "a": torch.arange(6.0).reshape(2, 3),

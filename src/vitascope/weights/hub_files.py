@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 from huggingface_hub import RepoFile
 
 from vitascope.errors import CheckpointError
-from vitascope.models.checkpoint import INDEX
-from vitascope.models.weight_files import UNSAFE
+from vitascope.weights.checkpoint import INDEX
+from vitascope.weights.layouts import UNSAFE
 
 _WEIGHTS = ".safetensors"
 _TEXTS = (".json", ".model", ".txt", ".jinja")  # configurations and tokenizers

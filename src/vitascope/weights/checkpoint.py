@@ -17,10 +17,10 @@ from typing import Any
 import torch
 
 from vitascope.errors import CheckpointError
-from vitascope.models.networks import Source, load_network, outline
-from vitascope.models.reading import OnLoad, Reading
-from vitascope.models.single_files import check_single, load_single, read_single
-from vitascope.models.weight_files import WeightFile, check_placed, component_files, index_of, read_layout
+from vitascope.weights.layouts import WeightFile, check_placed, component_files, index_of, read_layout
+from vitascope.weights.networks import Source, load_network, outline
+from vitascope.weights.reading import OnLoad, Reading
+from vitascope.weights.single_files import check_single, load_single, read_single
 
 INDEX = "model_index.json"
 
