@@ -25,6 +25,6 @@ __all__ = ["AttentionCache", "Clip", "Model", "__version__", "load"]
 def __getattr__(name: str) -> Any:
     """Import the library on first use, so that `import vitascope` and the control side stay free of torch."""
     if name in {"Clip", "Model", "load"}:
-        importlib.import_module("vitascope.config").calm_threads()
+        importlib.import_module("vitascope.config.processes").calm_threads()
         return getattr(importlib.import_module("vitascope.library"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,8 @@ help. Who catches an error is not known here.
 
 from __future__ import annotations
 
+import difflib
+
 
 class VitascopeError(Exception):
     """Base of every error this package raises on purpose; `str(error)` is safe to show to a client."""
@@ -280,3 +282,9 @@ def of_code(code: str, message: str) -> VitascopeError:
     unknown = VitascopeError(message)
     unknown.code = code
     return unknown
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """Say which known name was probably meant, as the end of a sentence."""
+    match = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(sorted(known))}."

@@ -18,11 +18,12 @@ import torch
 from torch import Tensor
 
 from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
-from vitascope.config import BUNDLED_MODEL, nearest, parse_adapter
+from vitascope.config import BUNDLED_MODEL
+from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed, Warned
 from vitascope.engine.load import load_family
-from vitascope.errors import GenerationFailed, InvalidRequest, InvalidType, UnknownField
+from vitascope.errors import GenerationFailed, InvalidRequest, InvalidType, UnknownField, nearest
 from vitascope.media.arrays import Picture, Pixels, Samples
 from vitascope.media.clips import joined
 from vitascope.media.inputs import picture_key

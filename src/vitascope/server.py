@@ -18,7 +18,8 @@ from fastapi import FastAPI
 from vitascope.api.app import create_app
 from vitascope.api.fetcher import Fetcher, Policy
 from vitascope.api.services import Services
-from vitascope.config import Settings, idle_variables
+from vitascope.config import Settings
+from vitascope.config.sources import idle_variables
 from vitascope.errors import CheckpointError, ConfigurationError, StoreUnavailable
 from vitascope.jobs.changes import Changes
 from vitascope.jobs.retention import Sweeper

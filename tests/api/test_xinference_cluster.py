@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import vitascope
 from vitascope.api import xinference_cluster
-from vitascope.config import available_cores
+from vitascope.config.processes import available_cores
 
 ADDRESS = "127.0.0.1:8000"
 

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import CASES, Tiny, aligned, tiny
-from vitascope.config import parse_adapter
+from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family

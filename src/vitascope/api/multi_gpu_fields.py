@@ -16,8 +16,7 @@ from vitascope.api.pictures import one_source
 from vitascope.api.reading import Reading
 from vitascope.api.request_schema import PICTURE, PROMPT
 from vitascope.card import ModelCard, Wish
-from vitascope.config import nearest
-from vitascope.errors import InvalidRequest, Malformed
+from vitascope.errors import InvalidRequest, Malformed, nearest
 from vitascope.request import AttentionCache
 
 M = TypeVar("M", bound=BaseModel)

@@ -1,6 +1,6 @@
 """The vLLM-Omni dialect: what it has beside OpenAI's routes, `POST /v1/videos/sync`.
 
-Its form fields are in `fields.py`, its storage variables in `config.py`.
+Its form fields are in `fields.py`, its storage variables in `config/sources.py`.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from vitascope import __version__
 from vitascope.api.launch_answers import with_example
 from vitascope.api.models import listing
 from vitascope.api.services import Services
-from vitascope.config import available_cores
+from vitascope.config.processes import available_cores
 
 NVIDIA_GPUS = Path("/proc/driver/nvidia/gpus")  # a folder for each, where there is a driver
 _ADDRESS = "127.0.0.1:8000"

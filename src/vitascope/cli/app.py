@@ -17,7 +17,7 @@ from vitascope.cli.launch import launch, list_models, terminate
 from vitascope.cli.launch_syntax import XinferenceCommand
 from vitascope.cli.reproduce import reproduce
 from vitascope.cli.serve import serve
-from vitascope.config import calm_threads
+from vitascope.config.processes import calm_threads
 from vitascope.errors import VitascopeError
 
 INTERRUPTED = 130

@@ -13,8 +13,7 @@ from typer.core import TyperCommand
 
 from vitascope.cli.peer_flags import PEER_FLAGS, PeerFlag, refusal
 from vitascope.cli.peer_syntax import Rewriter
-from vitascope.config import nearest
-from vitascope.errors import ConfigurationError, InvalidType, UnknownField
+from vitascope.errors import ConfigurationError, InvalidType, UnknownField, nearest
 
 
 def read_config(path: Path, known: list[str]) -> dict[str, str | list[str]]:

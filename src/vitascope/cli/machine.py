@@ -8,7 +8,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitascope.config import available_cores
+from vitascope.config.processes import available_cores
 
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # cgroup v2; "max" where there is none
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")

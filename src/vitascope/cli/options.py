@@ -11,7 +11,9 @@ import typer
 
 from vitascope.card import Wish, resolve
 from vitascope.cli.prompts import Take
-from vitascope.config import Settings, available_cores, load_settings, parse_adapter
+from vitascope.config import Settings, load_settings
+from vitascope.config.named_paths import parse_adapter
+from vitascope.config.processes import available_cores
 from vitascope.errors import InvalidMedia, InvalidRequest
 from vitascope.request import AttentionCache
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vitascope.config import load_connection
+from vitascope.config.connection import load_connection
 
 if TYPE_CHECKING:
     from vitascope.cli.remote import Remote

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import httpx
 
-from vitascope.config import Connection
+from vitascope.config.connection import Connection
 from vitascope.errors import LaunchCancelled, Unavailable, VitascopeError, of_code
 
 JOBS, MODELS = "/v1/videos", "/v1/models"

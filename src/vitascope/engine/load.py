@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from vitascope.card import ModelCard
-from vitascope.config import AdapterSpec
+from vitascope.config.named_paths import AdapterSpec
 from vitascope.errors import CheckpointError, ConfigurationError
 from vitascope.models.family import Family
 from vitascope.models.registry import describe, load

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from vitascope.config import child_environment
+from vitascope.config.processes import child_environment
 from vitascope.errors import InvalidMedia
 from vitascope.media.arrays import Pixels
 from vitascope.media.artifacts import Artifacts

@@ -13,7 +13,7 @@ from typing import Any
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 
-from vitascope.config import AdapterSpec
+from vitascope.config.named_paths import AdapterSpec
 from vitascope.errors import CheckpointError
 from vitascope.weights.adapter_files import Convert, Weights, placed_like, read_adapter
 

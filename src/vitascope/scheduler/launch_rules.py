@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from vitascope.config import MODEL_NAME, Settings, changed, parse_named
+from vitascope.config import Settings, changed
+from vitascope.config.named_paths import MODEL_NAME, parse_named
 from vitascope.errors import ConfigurationError, InvalidRequest, LaunchForbidden
 from vitascope.launch import LaunchSpec
 

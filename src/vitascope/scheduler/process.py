@@ -14,7 +14,9 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
-from vitascope.config import SECRETS, Settings, worker_environment
+from vitascope.config import Settings
+from vitascope.config.processes import worker_environment
+from vitascope.config.settings import SECRETS
 from vitascope.wire import Command, Event, ReceiveBuffer, decode_event, encode
 
 WORKER = (sys.executable, "-P", "-m", "vitascope.worker.main")

@@ -16,7 +16,8 @@ from collections.abc import Sequence
 import torch
 
 from vitascope import wire
-from vitascope.config import Settings, available_cores
+from vitascope.config import Settings
+from vitascope.config.processes import available_cores
 from vitascope.engine.engine import Engine
 from vitascope.errors import VitascopeError
 from vitascope.media.artifacts import FolderArtifacts

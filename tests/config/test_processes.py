@@ -1,11 +1,13 @@
-"""What a worker process inherits."""
+"""What our processes may use and inherit."""
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
-from vitascope import config
-from vitascope.config import Settings, available_cores, worker_environment
+from vitascope.config import Settings, processes
+from vitascope.config.processes import available_cores, calm_threads, worker_environment
 
 
 @pytest.mark.parametrize(
@@ -13,9 +15,9 @@ from vitascope.config import Settings, available_cores, worker_environment
 )
 def test_a_containers_quota_bounds_the_cores(tmp_path, monkeypatch, quota, cores):
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    monkeypatch.setattr(config, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(config.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
-    monkeypatch.setattr(config.sys, "platform", "linux")
+    monkeypatch.setattr(processes, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(processes.os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
+    monkeypatch.setattr(processes.sys, "platform", "linux")
     assert available_cores() == cores
 
 
@@ -26,3 +28,10 @@ def test_a_worker_inherits_the_environment_without_our_settings(monkeypatch):
     assert environment["CUDA_VISIBLE_DEVICES"] == "3"
     assert (environment["OMP_NUM_THREADS"], environment["OMP_WAIT_POLICY"]) == ("5", "PASSIVE")
     assert not [name for name in environment if name.startswith("VITASCOPE_")]
+
+
+def test_idle_threads_sleep_unless_the_environment_says_otherwise(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    calm_threads()
+    assert (os.environ.pop("GOMP_SPINCOUNT"), os.environ["OMP_WAIT_POLICY"]) == ("0", "ACTIVE")

@@ -1,112 +1,23 @@
-"""The operator's settings: a TOML file, `VITASCOPE_*` variables and flags, read once.
-
-The only reader of the environment.
-"""
+"""Every setting of the operator, its meaning and its limits; where values come from is not known here."""
 
 from __future__ import annotations
 
-import difflib
 import os
-import re
-import sys
-import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from vitascope.config.named_paths import AdapterSpec, parse_adapter, parse_named, parse_weights
 from vitascope.errors import ConfigurationError
 
-ENV_PREFIX = "VITASCOPE_"
 SECRETS = frozenset({"api_key", "database_url"})  # settings that no worker is told
-NO_SETTINGS = ("CONFIG", "URL")  # variables that say where settings or a server are, and are none themselves
-DEFAULT_URL = "http://127.0.0.1:8000"
-LISTS = frozenset(
-    {
-        "allow_media_domain",
-        "allowed_hosts",
-        "also",
-        "cors_origins",
-        "launchable",
-        "lora",
-        "model_alias",
-        "transformer_path",
-    }
-)  # commas part them in variables
-# vLLM-Omni's storage variables, the older spellings first: our setting, or None where nothing is to be set.
-ALIASES: dict[str, str | None] = {
-    "VLLM_OMNI_STORAGE_PATH": "data_dir",
-    "VLLM_OMNI_SERVER_STORAGE__PATH": "data_dir",
-    "VLLM_OMNI_SERVER_STORAGE__FILE_TTL": "retention_s",
-    "VLLM_OMNI_SERVER_STORAGE__TTL_SWEEP_INTERVAL": None,
-    "VLLM_OMNI_STORAGE_MAX_CONCURRENCY": None,
-    "VLLM_OMNI_SERVER_STORAGE__FILE_CONCURRENCY": None,
-}
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # cgroup v2
-BUNDLED_MODEL = Path(__file__).parent / "bundled" / "vitascope-tiny"
-MODEL_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,99}", re.ASCII)
-_ADAPTER = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w-]{0,63})(\.(?P<expert>high|low))?=(?P<path>.+?)(:(?P<weight>[+-]?(\d+\.?\d*|\.\d+)))?",
-    re.ASCII,
-)
+BUNDLED_MODEL = Path(__file__).parents[1] / "bundled" / "vitascope-tiny"
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdapterSpec:
-    """One adapter (LoRA) to register; `expert` is None where it is for every transformer.
-
-    `weight` is what a request's scale of 1 stands for.
-    """
-
-    name: str
-    path: Path
-    weight: float = 1.0
-    expert: Literal["high", "low"] | None = None
-
-
-def parse_adapter(text: str) -> AdapterSpec:
-    """Read `NAME=PATH`, `NAME.high=PATH` or `NAME.low=PATH`, with `:WEIGHT` at the end if wanted.
-
-    Raises:
-        ConfigurationError: it is written otherwise.
-
-    """
-    match = _ADAPTER.fullmatch(text)
-    if match is None:
-        raise ConfigurationError(
-            f"lora is {text!r}; write NAME=PATH or NAME=PATH:WEIGHT (NAME of letters, digits, - and _), and "
-            "NAME.high=PATH and NAME.low=PATH for an adapter of one of two experts."
-        )
-    expert: Any = match["expert"]
-    weight = 1.0 if match["weight"] is None else float(match["weight"])
-    return AdapterSpec(name=match["name"], path=Path(match["path"]), weight=weight, expert=expert)
-
-
-def parse_named(setting: str, text: str) -> tuple[str, str]:
-    """Read `NAME=PATH`, a model's folder or hub id under a name.
-
-    Raises:
-        ConfigurationError: it is written otherwise.
-
-    """
-    name, _, path = text.partition("=")
-    if not MODEL_NAME.fullmatch(name) or not path:
-        raise ConfigurationError(
-            f"{setting} is {text!r}; write NAME=PATH or NAME=owner/model, NAME in letters, digits, ., -, _."
-        )
-    return name, path
-
-
-def parse_weights(text: str) -> tuple[str, Path]:
-    """Read `FILE` or `COMPONENT=FILE`; a file alone is for the component `transformer`."""
-    part, equals, path = text.partition("=")
-    if equals and re.fullmatch(r"transformer\w*", part, re.ASCII):
-        return part, Path(path)
-    return "transformer", Path(text)
+_T = TypeVar("_T")
 
 
 def _data_dir() -> Path:
@@ -244,8 +155,7 @@ class Settings(BaseModel):
     @field_validator("also")
     @classmethod
     def _named(cls, also: tuple[str, ...]) -> tuple[str, ...]:
-        names = [parse_named("also", text)[0] for text in also]
-        for name in {name for name in names if names.count(name) > 1}:
+        if name := _repeated([parse_named("also", text)[0] for text in also]):
             raise ConfigurationError(f"also names {name!r} twice; give each model a name of its own.")
         return also
 
@@ -260,16 +170,16 @@ class Settings(BaseModel):
     @field_validator("lora")
     @classmethod
     def _readable(cls, lora: tuple[str, ...]) -> tuple[str, ...]:
-        names = [(spec.name, spec.expert) for spec in map(parse_adapter, lora)]
-        for name, _ in {name for name in names if names.count(name) > 1}:
-            raise ConfigurationError(f"lora {name!r} is given twice; give each adapter a name of its own.")
+        if double := _repeated([(spec.name, spec.expert) for spec in map(parse_adapter, lora)]):
+            raise ConfigurationError(
+                f"lora {double[0]!r} is given twice; give each adapter a name of its own."
+            )
         return lora
 
     @field_validator("transformer_path")
     @classmethod
     def _told_apart(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
-        parts = [part for part, _ in map(parse_weights, paths)]
-        for part in {part for part in parts if parts.count(part) > 1}:
+        if part := _repeated([part for part, _ in map(parse_weights, paths)]):
             raise ConfigurationError(
                 f"transformer_path gives two files for {part}; write transformer_2=FILE for a second expert."
             )
@@ -346,30 +256,6 @@ class Settings(BaseModel):
             )
 
 
-def load_settings(
-    flags: Mapping[str, Any] | None = None,
-    *,
-    file: Path | None = None,
-    environ: Mapping[str, str] | None = None,
-) -> Settings:
-    """Merge TOML file, environment and flags (the later wins) into settings.
-
-    Of the environment, `ALIASES` are read too; our own variables win over them.
-
-    Raises:
-        ConfigurationError: an unknown name (with the nearest known one) or a value that does not fit.
-
-    """
-    environ = os.environ if environ is None else environ
-    merged: dict[str, Any] = {}
-    path = file or (Path(environ[f"{ENV_PREFIX}CONFIG"]) if environ.get(f"{ENV_PREFIX}CONFIG") else None)
-    if path is not None:
-        merged |= _from_toml(path)
-    merged |= _from_aliases(environ) | _from_environ(environ)
-    merged |= {key: value for key, value in (flags or {}).items() if value is not None}
-    return _checked(merged)
-
-
 def changed(settings: Settings, **changes: Any) -> Settings:
     """Return settings with some values replaced.
 
@@ -377,10 +263,16 @@ def changed(settings: Settings, **changes: Any) -> Settings:
         ConfigurationError: a value that does not fit.
 
     """
-    return _checked({**settings.model_dump(), **changes})
+    return checked({**settings.model_dump(), **changes})
 
 
-def _checked(values: dict[str, Any]) -> Settings:
+def checked(values: dict[str, Any]) -> Settings:
+    """Return settings of these values.
+
+    Raises:
+        ConfigurationError: an unknown name, or a value that does not fit; a secret is not repeated.
+
+    """
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
@@ -390,109 +282,5 @@ def _checked(values: dict[str, Any]) -> Settings:
         raise ConfigurationError(f"{name}{given}: {why[:1].lower()}{why[1:]}.") from None
 
 
-def idle_variables(environ: Mapping[str, str] | None = None) -> list[str]:
-    """Name the variables of `ALIASES` that are set and mean nothing here, so that a server can say so."""
-    environ = os.environ if environ is None else environ
-    return [name for name, setting in ALIASES.items() if setting is None and name in environ]
-
-
-@dataclass(frozen=True, slots=True)
-class Connection:
-    """A running server: where it is, without a slash at the end, and its key."""
-
-    url: str
-    api_key: SecretStr | None
-
-
-def load_connection(
-    url: str | None = None, api_key: str | None = None, *, environ: Mapping[str, str] | None = None
-) -> Connection:
-    """Say which server to speak to; what is not given comes from VITASCOPE_URL and VITASCOPE_API_KEY.
-
-    A `/v1` at the end, as SDKs have it, is taken off.
-
-    Raises:
-        ConfigurationError: the URL is not one of http or https.
-
-    """
-    environ = os.environ if environ is None else environ
-    place = (url or environ.get(f"{ENV_PREFIX}URL") or DEFAULT_URL).rstrip("/").removesuffix("/v1")
-    if not re.fullmatch(r"https?://[^\s/?#]+(/[^\s?#]*)?", place):
-        raise ConfigurationError(f"url is {place!r}; write it as http://host:port.")
-    key = api_key or environ.get(f"{ENV_PREFIX}API_KEY")
-    return Connection(place, SecretStr(key) if key else None)
-
-
-def available_cores() -> int:
-    """Count the cores this process may use, by its affinity and by the quota of its container."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    try:
-        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
-
-
-# Idle OpenMP threads sleep: spinning ones make a step many times slower when others share the cores.
-_CALM = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "TOKENIZERS_PARALLELISM": "false"}
-
-
-def calm_threads() -> None:
-    """Let idle threads of this process sleep, unless its environment says otherwise; before torch loads."""
-    for name, value in _CALM.items():
-        os.environ.setdefault(name, value)
-
-
-def worker_environment(settings: Settings) -> dict[str, str]:
-    """Return the environment of a worker process: this one's, without our settings, with threads set."""
-    threads = str(settings.num_threads or available_cores())
-    return child_environment() | dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), threads)
-
-
-def child_environment() -> dict[str, str]:
-    """Return the environment of a process of ours: this one's, without our settings and their secrets."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(ENV_PREFIX)}
-    return environment | _CALM
-
-
-def nearest(name: str, known: list[str]) -> str:
-    """Say which known name was probably meant, as the end of a sentence."""
-    match = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {match[0]!r}?" if match else f"; known are {', '.join(sorted(known))}."
-
-
-def _check_known(names: list[str], source: str) -> None:
-    known = list(Settings.model_fields)
-    for name in names:
-        if name not in known:
-            raise ConfigurationError(f"{source}: unknown setting {name!r}{nearest(name, known)}")
-
-
-def _from_toml(path: Path) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigurationError(f"Cannot read the settings file {path}: {error.strerror}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigurationError(f"The settings file {path} is not valid TOML: {error}.") from None
-    _check_known(list(values), path.name)
-    return values
-
-
-def _from_aliases(environ: Mapping[str, str]) -> dict[str, Any]:
-    return {
-        setting: environ[name]
-        for name, setting in ALIASES.items()
-        if setting is not None and environ.get(name)
-    }
-
-
-def _from_environ(environ: Mapping[str, str]) -> dict[str, Any]:
-    names = {key: key.removeprefix(ENV_PREFIX).lower() for key in environ if key.startswith(ENV_PREFIX)}
-    for name in NO_SETTINGS:
-        names.pop(f"{ENV_PREFIX}{name}", None)
-    _check_known(list(names.values()), "environment")
-    values: dict[str, Any] = {name: environ[key] for key, name in names.items()}
-    for name in LISTS & values.keys():
-        values[name] = tuple(filter(None, values[name].split(",")))
-    return values
+def _repeated(items: Sequence[_T]) -> _T | None:
+    return next((item for item in items if items.count(item) > 1), None)
