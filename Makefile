@@ -7,7 +7,8 @@ STAMP := $(VENV)/.installed
 export HF_HUB_OFFLINE ?= 1
 
 .PHONY: help demo test fuzz soak postgresql families sdk-matrix check format lint types imports spelling parity docs clean \
-	train-vae train-decoder train-text encode-clips train-transformer export-model evaluate-model gallery
+	train-vae train-decoder train-text encode-clips train-transformer finish-transformers export-model \
+	evaluate-model gallery
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 22
@@ -91,6 +92,11 @@ encode-clips: $(STAMP) ## encode clips for the transformer's training
 
 train-transformer: $(STAMP) ## train its transformer
 	$(BIN)/python -m training.transformer --compile $(ARGS)
+
+finish-transformers: $(STAMP) ## go on from it with text alone, and with given frames alone
+	for only in text frames; do \
+		$(BIN)/python -m training.transformer --compile --start training/runs/transformer --only $$only \
+			--out training/runs/transformer-$$only --steps 17200 --muon-rate 0.028 --adam-rate 0.0067 $(ARGS) || exit; done
 
 export-model: $(STAMP) ## write the folder that ships
 	$(BIN)/python -m training.export $(ARGS)

@@ -1,7 +1,7 @@
 """Put the trained parts together as one diffusers folder that both Wan pipelines load.
 
-The text-to-video transformer is the conditioned one without the condition channels of its first layer: the
-same function for an empty condition.
+The text-to-video transformer was trained like the conditioned one, and ships without the condition
+channels of its first layer: the same function for an empty condition.
 
     python -m training.export --out src/vitascope/bundled/vitascope-tiny
 """
@@ -102,13 +102,14 @@ def export(args: argparse.Namespace) -> None:
     folder = args.out.with_name(args.out.name + ".new")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    statistics = json.loads((args.transformer / "statistics.json").read_text())
+    statistics = json.loads((args.frames_network / "statistics.json").read_text())
     vae = AutoencoderKLWan.from_pretrained(args.vae)
     vae.register_to_config(latents_mean=statistics["mean"], latents_std=statistics["std"])
     vae.half().save_pretrained(folder / "vae")
-    net = WanTransformer3DModel.from_pretrained(args.transformer / "transformer")
-    without_condition(net).half().save_pretrained(folder / "transformer")
-    net.half().save_pretrained(folder / "transformer_i2v")
+    for_text = WanTransformer3DModel.from_pretrained(args.text_network / "transformer")
+    without_condition(for_text).half().save_pretrained(folder / "transformer")
+    for_frames = WanTransformer3DModel.from_pretrained(args.frames_network / "transformer")
+    for_frames.half().save_pretrained(folder / "transformer_i2v")
     tokenizer = PreTrainedTokenizerFast.from_pretrained(args.text / "tokenizer")
     save_tokenizer(tokenizer, folder / "tokenizer")
     save_text_encoder(args.text / "text_encoder", folder / "text_encoder")
@@ -134,7 +135,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/vitascope/bundled/vitascope-tiny"))
     parser.add_argument("--vae", type=Path, default=Path("training/runs/decoder/vae"))
     parser.add_argument("--text", type=Path, default=Path("training/runs/text"))
-    parser.add_argument("--transformer", type=Path, default=Path("training/runs/transformer"))
+    parser.add_argument("--text-network", type=Path, default=Path("training/runs/transformer-text"))
+    parser.add_argument("--frames-network", type=Path, default=Path("training/runs/transformer-frames"))
     parser.add_argument("--inference-steps", type=int, default=20)
     parser.add_argument("--guidance", type=float, default=5.0)
     parser.add_argument("--frames-guidance", type=float, default=2.0, help="where frames are given")

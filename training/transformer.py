@@ -1,6 +1,8 @@
 """Train the video transformer on cached latents: text, first frame and both ends as conditions, all at once.
 
-python -m training.transformer --out training/runs/transformer
+Then go on with what each of the two networks that ship is for (`make finish-transformers`).
+
+    python -m training.transformer --out training/runs/transformer
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,8 @@ from training.transformer_forward import Text, run_block, velocity
 
 SHIFT = 7.0
 FINE_SHIFT = 3.0
+FRAMES_SHIFT = 2.0
+GIVEN_WEIGHT = 3.0
 CHANNELS = 16
 HELD_BACK = 64
 TEXT_MULTIPLE = 48
@@ -75,6 +79,17 @@ def stage(done: float) -> Stage:
     return Stage(
         everything, conditioned=0.42, most_pads=512, other_buckets=0.14, shift=FINE_SHIFT, both_ends=0.7
     )
+
+
+def specialised(plan: Stage, only: str) -> Stage:
+    """Return the plan for one of the two networks that ship, once they have learnt everything together.
+
+    Where frames are given, what moves where is known early: finer noise, and all pools alike.
+    """
+    if only == "text":
+        return replace(plan, conditioned=0.0)
+    alike = {"move": 0.4, "rotate": 0.2, "other": 0.2, "pair": 0.2}
+    return replace(plan, pools=alike, conditioned=1.0, shift=FRAMES_SHIFT)
 
 
 def build_transformer(seed: int) -> WanTransformer3DModel:
@@ -197,13 +212,14 @@ def flow_loss(
     noise: Tensor,
     block_runner: Callable[..., Tensor] = run_block,
 ) -> Tensor:
-    """Mean square error of the velocity, one value a clip."""
+    """Mean square error of the velocity, one value a clip; latent frames that hold a given one weigh more."""
     level = sigma.view(-1, 1, 1, 1, 1)
     noisy = (1 - level) * batch.latents + level * noise
     with torch.autocast(noisy.device.type, torch.bfloat16):
         channels = torch.cat((noisy, batch.condition), 1)
         predicted = velocity(net, channels, sigma * 1000, batch.text, block_runner)
-    return (predicted - (noise - batch.latents)).square().mean((1, 2, 3, 4))
+    weight = 1 + (GIVEN_WEIGHT - 1) * batch.condition[:, 3:4]
+    return (weight * (predicted - (noise - batch.latents)).square()).mean((1, 2, 3, 4))
 
 
 @torch.no_grad()
@@ -310,6 +326,8 @@ def train(args: argparse.Namespace) -> None:
     run = Training(args)
     if args.resume and (args.out / "state.pt").exists():
         run.load(args.out / "state.pt")
+    elif args.start:
+        run.load(args.start / "state.pt")
     captioner = Captioner(args.text, args.device)
     mean, std = statistics(args.latents)
     (args.out / "statistics.json").write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
@@ -320,6 +338,7 @@ def train(args: argparse.Namespace) -> None:
         if step % 100 == 0 or not data["64x64x17"].keys:
             clips = {name: store.refresh() for name, store in data.items()}
         plan = stage(step / args.steps)
+        plan = specialised(plan, args.only) if args.only else plan
         bucket = bucket_at(np.random.default_rng((args.seed, step)), plan, data)
         rng = np.random.default_rng((args.seed, step, args.rank))
         size = batch_size(bucket, args.batch)
@@ -361,6 +380,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--start", type=Path, help="go on from this run's state")
+    parser.add_argument("--only", choices=("text", "frames"), help="what one of the two networks is for")
     parser.add_argument("--save-seconds", type=float, default=240)
     parser.add_argument("--log-every", type=int, default=50)
     parser.add_argument("--resume", action="store_true")

@@ -8,7 +8,17 @@ import torch
 from diffusers import AutoencoderKLWan
 from training.export import without_condition
 from training.optim import Muon, orthogonalise
-from training.transformer import Batch, Captioner, Training, build_transformer, condition_mask
+from training.transformer import (
+    GIVEN_WEIGHT,
+    Batch,
+    Captioner,
+    Training,
+    build_transformer,
+    condition_mask,
+    flow_loss,
+    specialised,
+    stage,
+)
 from training.transformer_forward import Text, run_block, velocity
 from training.vae import (
     CONFIG,
@@ -120,6 +130,25 @@ def test_masks_follow_the_image_to_video_convention():
     assert both.sum() == 5 * 4
     assert condition_mask(1, (5, 2, 2)).sum() == 4 * 4
     assert condition_mask(0, (5, 2, 2)).sum() == 0
+
+
+def test_latent_frames_that_hold_a_given_one_weigh_more():
+    def loss(kind: int) -> float:
+        condition = torch.cat((condition_mask(kind, (5, 4, 4)), torch.zeros(16, 5, 4, 4)))[None]
+        batch = Batch(torch.ones(1, 16, 5, 4, 4), condition, text(1, 1))
+        loss = flow_loss(build_transformer(0), batch, torch.ones(1), torch.zeros(1, 16, 5, 4, 4))
+        return float(loss.detach())
+
+    assert [loss(kind) for kind in (0, 1, 2)] == pytest.approx(
+        [1, (4 + GIVEN_WEIGHT) / 5, (3 + 2 * GIVEN_WEIGHT) / 5]
+    )
+
+
+@pytest.mark.parametrize(("only", "share"), [("text", 0.0), ("frames", 1.0)])
+def test_each_network_ends_with_what_it_is_for(only, share):
+    plan = specialised(stage(0.9), only)
+    assert plan.conditioned == share
+    assert set(plan.pools) == set(stage(0.9).pools)
 
 
 def arguments() -> argparse.Namespace:
