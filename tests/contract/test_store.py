@@ -487,14 +487,17 @@ def test_a_deleted_row_goes_after_a_grace(store):
 
 
 def test_the_keys_in_use_are_those_that_jobs_still_need(store):
-    picture = in_state(store, State.FAILED, first_frame="p.png", last_frame="q.png")
-    in_state(store, State.SUCCEEDED)
+    picture = in_state(store, State.SUCCEEDED, first_frame="p.png", last_frame="q.png")
+    waiting = in_state(store, State.QUEUED, first_frame="r.png")
     running = in_state(store, State.RUNNING)
     store.checkpoint(running.id, 1, "ck", 3)
-    assert store.keys_in_use() == {"p.png", "q.png", CLIP.key, "ck"}
-    store.delete(picture.id, 30.0)
+    assert store.keys_in_use() == {"p.png", "q.png", CLIP.key, "r.png", "ck"}
+    store.request_cancel(waiting.id, 30.0)
     store.cancelled(running.id, 1, 30.0)
-    assert store.keys_in_use() == {CLIP.key}
+    in_state(store, State.FAILED, first_frame="s.png")
+    assert store.keys_in_use() == {"p.png", "q.png", CLIP.key}
+    store.delete(picture.id, 30.0)
+    assert store.keys_in_use() == set()
 
 
 def test_a_jobs_clips_are_kept_until_it_has_expired(store):

@@ -14,7 +14,7 @@ from sqlalchemy import event
 
 from vitascope.errors import ConfigurationError, StoreUnavailable
 from vitascope.jobs.database import connect
-from vitascope.jobs.job import Job, new_id
+from vitascope.jobs.job import Idempotency, Job, new_id
 from vitascope.jobs.migrate import upgrade
 from vitascope.jobs.schema import metadata
 from vitascope.jobs.sql import SqlStore
@@ -34,12 +34,12 @@ def any_url(request):
     return request.getfixturevalue("postgresql").new_database()
 
 
-def make_job() -> Job:
+def make_job(idempotency: Idempotency | None = None, **changes) -> Job:
     request = GenerationRequest(
         model="m", prompt="p", negative_prompt="", height=8, width=8, num_frames=5, fps=8.0,
-        num_inference_steps=2, guidance_scale=1.0, seed=0,
+        num_inference_steps=2, guidance_scale=1.0, seed=0, **changes,
     )  # fmt: skip
-    return Job(id=new_id(), request=request, created_at=1.0)
+    return Job(id=new_id(), request=request, created_at=1.0, idempotency=idempotency)
 
 
 REVISIONS = [f"000{number}" for number in range(1, 6)]
@@ -250,3 +250,31 @@ def test_no_everyday_question_sorts_or_reads_the_whole_table(url):
             )
     store.close()
     assert len(asked) >= 11
+
+
+def test_the_keys_of_very_many_jobs_are_read_a_few_at_a_time(url, monkeypatch):
+    monkeypatch.setattr("vitascope.jobs.sql.ROWS_AT_ONCE", 3)
+    store = SqlStore(url)
+    made = [make_job(first_frame=f"{number}.png") for number in range(7)]
+    for job in made:
+        store.submit(job)
+    store.request_cancel(made[1].id, 1.0)
+    read = []
+    event.listen(store._engine, "before_cursor_execute", lambda *call: read.append(call[3]))
+    assert store.keys_in_use() == {f"{number}.png" for number in (0, 2, 3, 4, 5, 6)}
+    assert len(read) == 3  # six rows, and none after them
+    store.close()
+
+
+def test_a_key_whose_job_is_deleted_while_another_comes_under_it_is_free(url):
+    class Meeting(SqlStore):
+        def repeated(self, key):
+            self.delete(first.id, 1.0)
+            return super().repeated(key)
+
+    mark = Idempotency(key="k" * 64, body="b" * 64)
+    store = Meeting(url)
+    first = store.submit(make_job(mark))
+    second = store.submit(make_job(mark))
+    assert (store.get(second.id), second.sequence) == (second, first.sequence + 1)
+    store.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vitascope.request import AttentionCache, GenerationRequest
-from vitascope.scheduler.cost import CostBook, wait_s
+from vitascope.scheduler.cost import MAX_SHAPES, CostBook, wait_s
 from vitascope.wire import Stats
 
 
@@ -107,3 +107,16 @@ def test_a_wait_is_the_sum_of_those_before_on_one_worker_and_shared_by_two():
     assert wait_s([5.0], [1.0, 2.0]) == 8.0
     assert wait_s([5.0, 0.0], [1.0, 2.0]) == 3.0
     assert wait_s([5.0, 0.0], []) == 0.0
+
+
+def test_shapes_that_were_not_seen_the_longest_are_forgotten(book):
+    own = book.remaining_s(request(), "queued", 0)
+    for height in range(16, 16 * MAX_SHAPES, 16):
+        book.observe(request(model="other", height=height), stats(denoise=1.0), 20)
+        book.observe_step(request(), 0.5)  # as fast as ever
+    assert book.remaining_s(request(), "queued", 0) == pytest.approx(own)
+    for height in (16 * MAX_SHAPES, 16 * MAX_SHAPES + 16):
+        book.observe(request(model="other", height=height), stats(denoise=1.0), 20)
+    for height in range(16, 16 * MAX_SHAPES, 16):
+        book.observe(request(model="other", height=height), stats(denoise=1.0), 20)
+    assert book.remaining_s(request(), "queued", 0) is None

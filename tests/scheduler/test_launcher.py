@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -214,6 +215,23 @@ async def test_a_broken_model_stands_as_an_error_without_the_operators_path_and_
         assert not bench.launcher.hopeless.is_set()
         await bench.launch("new")
         assert bench.states() == {"first": "ready", "new": "ready"}
+
+
+async def test_a_launch_that_is_tried_again_the_moment_it_failed_is_not_forgotten():
+    async with opened() as bench:
+        await bench.launcher.launch(LaunchSpec(model="/models/new"))
+        settle, may_settle = bench.launcher._rules.settle, threading.Event()
+        bench.launcher._rules.settle = lambda spec: may_settle.wait(600) and settle(spec)
+        trying = asyncio.create_task(bench.launcher.launch(LaunchSpec(model="/models/new")))
+        await asyncio.sleep(0)
+        # What was looked up for the second and then the end of the first come to the loop in one turn of it.
+        loop, pool = asyncio.get_running_loop(), bench.launcher._off._pool
+        may_settle.set()
+        pool.submit(loop.call_soon_threadsafe, bench.break_off, "new").result(600)
+        await trying
+        await bench.settle()
+        assert [launch.uid for launch in bench.book.launched()] == ["new"]
+        bench.ready("new")
 
 
 async def test_a_model_of_the_settings_that_cannot_be_loaded_is_hopeless():

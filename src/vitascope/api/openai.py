@@ -300,11 +300,9 @@ def _finished_file(job: Job, variant: str, output: int = 0) -> StoredFile:
 
 
 def _delete(services: Services, job_id: str) -> None:
-    """Remove files first: if that is cut short, the row still names them and a second delete goes on."""
-    job = find(services, job_id).job
-    for file in job.files:
-        services.artifacts.delete(file.key)
-    for file in services.store.delete(job_id, time.time()).files:  # it may have finished in between
+    """Delete the row first: no reader is shown a clip that is gone, and what is left is swept later."""
+    find(services, job_id)
+    for file in services.store.delete(job_id, time.time()).files:
         services.artifacts.delete(file.key)
 
 

@@ -13,6 +13,7 @@ from vitascope.wire import Stats, StoredFile
 Change = Callable[[Job], Job]
 OnChange = Callable[[str], None]
 LIVE = frozenset({State.QUEUED, State.RUNNING})
+NEEDY = LIVE | {State.SUCCEEDED}  # the states of jobs that need files; of any other nothing can be made again
 
 
 def ignore_change(job_id: str) -> None:
@@ -113,15 +114,14 @@ def keys_of(jobs: Iterable[Job]) -> set[str]:
     """Collect the artifact keys that these jobs need.
 
     A checkpoint is needed only while its job may go on from it, and outputs of a job that did not make all
-    of them no longer than that.
+    of them, or the pictures that it was to be made from, no longer than that.
     """
     keys: set[str | None] = set()
     for job in jobs:
-        if job.state in {State.DELETED, State.EXPIRED}:  # nothing can be made from either any more
+        if job.state not in NEEDY:
             continue
         keys.update(job.request.input_keys)
-        if job.state in LIVE or job.state is State.SUCCEEDED:
-            keys |= {file.key for file in job.files}
+        keys |= {file.key for file in job.files}
         if job.state in LIVE:
             keys.add(job.claim.resume_key)
     return {key for key in keys if key is not None}

@@ -19,10 +19,12 @@ from vitascope.errors import ConfigurationError, NotFound, StoreUnavailable
 from vitascope.jobs.database import SoleUse, connect, shown
 from vitascope.jobs.job import Job, State
 from vitascope.jobs.launches import SqlLaunches
-from vitascope.jobs.ledger import Change, Ledger, OnChange, ignore_change, keys_of
+from vitascope.jobs.ledger import NEEDY, Change, Ledger, OnChange, ignore_change, keys_of
 from vitascope.jobs.migrate import upgrade
 from vitascope.jobs.schema import from_row, jobs, to_row
 from vitascope.jobs.store import Order
+
+ROWS_AT_ONCE = 500  # of all that there are, which may be very many
 
 
 class SqlStore(Ledger):
@@ -66,15 +68,17 @@ class SqlStore(Ledger):
     def submit(self, job: Job) -> Job:
         """See `Store.submit`."""
         try:
-            with self._engine.connect() as connection:
-                row = connection.execute(
-                    insert(jobs).values(version=0, **to_row(job)).returning(jobs.c.sequence)
-                ).one()
+            return self._insert(job)
         except IntegrityError:
-            earlier = None if job.idempotency is None else self.repeated(job.idempotency.key)
-            if earlier is None:
+            if job.idempotency is None:
                 raise
-            return earlier
+        # If the earlier job was deleted meanwhile, its key is free.
+        return self.repeated(job.idempotency.key) or self._insert(job)
+
+    def _insert(self, job: Job) -> Job:
+        statement = insert(jobs).values(version=0, **to_row(job)).returning(jobs.c.sequence)
+        with self._engine.connect() as connection:
+            row = connection.execute(statement).one()
         self._on_change(job.id)
         return replace(job, sequence=row.sequence)
 
@@ -136,7 +140,13 @@ class SqlStore(Ledger):
 
     def keys_in_use(self) -> set[str]:
         """See `Store.keys_in_use`."""
-        return keys_of(self._select(select(jobs).where(jobs.c.state != State.DELETED.value)))
+        keys: set[str] = set()
+        wanted = select(jobs).where(jobs.c.state.in_([state.value for state in NEEDY]))
+        wanted, last = wanted.order_by(jobs.c.sequence).limit(ROWS_AT_ONCE), 0
+        while found := self._select(wanted.where(jobs.c.sequence > last)):
+            keys |= keys_of(found)
+            last = found[-1].sequence
+        return keys
 
     def close(self) -> None:
         """See `Store.close`."""

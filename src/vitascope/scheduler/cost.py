@@ -14,6 +14,7 @@ from vitascope.request import GenerationRequest
 from vitascope.wire import Stats
 
 NEW_WEIGHT = 0.3  # of the newest observation in the running average
+MAX_SHAPES = 64  # that are remembered; callers may choose among very many sizes, and all are looked through
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +62,8 @@ class CostBook:
         """Take in the time of one step of a generation that is under way."""
         shape = shape_of(request)
         known = self._rates.get(shape)
-        self._rates[shape] = (
-            Rates(step_s) if known is None else replace(known, step_s=_blend(known.step_s, step_s))
+        self._keep(
+            shape, Rates(step_s) if known is None else replace(known, step_s=_blend(known.step_s, step_s))
         )
 
     def observe(self, request: GenerationRequest, stats: Stats, num_steps: int) -> None:
@@ -73,21 +74,29 @@ class CostBook:
         num_decoded = math.ceil(num_steps / request.num_steps)
         step_s = seconds.get("denoise", 0.0) / num_steps
         known = self._rates.get(shape, Rates(step_s))
-        self._rates[shape] = Rates(
+        rates = Rates(
             _blend(known.step_s, step_s),
             _blend(known.encode_s, seconds.get("encode", 0.0)),
             _blend(known.decode_s, seconds.get("decode", 0.0) / num_decoded),
             _blend(known.finish_s, seconds.get("finish", 0.0)),
         )
+        self._keep(shape, rates)
+
+    def _keep(self, shape: Shape, rates: Rates) -> None:
+        """Remember it as the newest; the one that was not seen the longest goes."""
+        self._rates.pop(shape, None)
+        self._rates[shape] = rates
+        if len(self._rates) > MAX_SHAPES:
+            del self._rates[next(iter(self._rates))]
 
     def rates(self, request: GenerationRequest) -> Rates | None:
         """Return what is known of a request's shape, or the nearest known shape of its model scaled to it."""
         wanted = shape_of(request)
-        shapes = [shape for shape in list(self._rates) if shape.model == wanted.model]
-        if not shapes:
+        of_model = [item for item in list(self._rates.items()) if item[0].model == wanted.model]
+        if not of_model:
             return None
-        nearest = min(shapes, key=lambda shape: _distance(shape, wanted))
-        known, larger = self._rates[nearest], wanted.volume / nearest.volume
+        nearest, known = min(of_model, key=lambda item: _distance(item[0], wanted))
+        larger = wanted.volume / nearest.volume
         return Rates(
             known.step_s * larger * wanted.passes / nearest.passes,
             known.encode_s,

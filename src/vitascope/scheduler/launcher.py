@@ -289,9 +289,14 @@ class Launcher:
             self.failure = failure
             self.hopeless.set()
         if slot.fresh:
-            self._moorings.spawn(self._forget(slot.uid))
+            self._moorings.spawn(self._strike_out(slot))
         self._moorings.clear(slot, InstanceState.ERROR, "failed", failure)
         self.on_change()
+
+    async def _strike_out(self, slot: Slot) -> None:
+        """Forget a launch that failed, unless it was tried again by now, whose row is in its place."""
+        if self._slots.get(slot.uid) is slot:
+            await self._forget(slot.uid)
 
     async def _forget(self, uid: str) -> None:
         await self._off(self._book.forget, uid)
