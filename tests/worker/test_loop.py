@@ -670,16 +670,30 @@ def test_a_shutdown_waits_for_the_file_of_a_clip_that_is_done(serve, generate, a
     assert artifacts.path(server.until(wire.Finished)[0].files[0].key).exists()
 
 
-def test_previews_come_only_while_somebody_watches(serve, generate, family):
+def test_previews_come_only_while_somebody_watches(serve, generate, family, gate):
     server = serve()
     server.command(generate("unwatched", num_inference_steps=20))
     _, before = server.until(wire.Finished)
     assert not any(isinstance(e, wire.Preview) for e in before)
     assert family.previews == []
-    server.command(wire.WatchPreview(job_id="a", enabled=True), generate("a", num_inference_steps=20))
+    family.before_step = gate
+    server.command(generate("a", num_inference_steps=20))
+    gate.wait_reached()
+    server.command(wire.WatchPreview(job_id="a", enabled=True))
+    gate.opened.set()
     preview, _ = server.until(wire.Preview)
     assert (preview.job_id, preview.image[:4]) == ("a", b"RIFF")
     server.until(wire.Finished)
+
+
+def test_a_watch_of_a_job_that_has_left_the_device_leaves_nothing_behind(serve, generate):
+    """It may have left while the word was on its way; nobody would ever take it back."""
+    server = serve()
+    for _ in range(2):  # the same job, taken up again later, is watched only if that is asked for anew
+        server.command(generate("a", num_inference_steps=20))
+        _, before = server.until(wire.Finished)
+        assert not any(isinstance(event, wire.Preview) for event in before)
+        server.command(wire.WatchPreview(job_id="a", enabled=True))
 
 
 def test_the_encoded_request_is_the_one_that_was_asked(serve, generate, artifacts):

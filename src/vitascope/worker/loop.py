@@ -49,7 +49,6 @@ class Loop:
         self._checkpoint_interval_s = checkpoint_interval_s
         self._jobs: dict[str, RunningJob] = {}  # on the device
         self._finishing: dict[str, RunningJob] = {}  # off it, being encoded
-        self._watched: set[str] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
         self._stopping = False
 
@@ -80,8 +79,8 @@ class Loop:
                 self._guard(partial(self._start, command), lambda: [command.job_id])
             case wire.Cancel():
                 self._cancel(command)
-            case wire.WatchPreview():
-                (self._watched.add if command.enabled else self._watched.discard)(command.job_id)
+            case wire.WatchPreview() if command.job_id in self._jobs:  # else it has left the device
+                self._jobs[command.job_id].watched = command.enabled
             case wire.Shutdown():
                 self._stopping = True
 
@@ -166,7 +165,7 @@ class Loop:
         if event.stage != Stage.DENOISE:
             return
         now = time.monotonic()
-        if job.job_id in self._watched and now - job.previewed_at >= PREVIEW_INTERVAL_S:
+        if job.watched and now - job.previewed_at >= PREVIEW_INTERVAL_S:
             self._preview(job, event.step)
         due = now - job.saved_at >= self._checkpoint_interval_s
         if due and job.saved.done() and job.outputs.settled:
@@ -215,7 +214,6 @@ class Loop:
 
     def _release(self, job: RunningJob) -> None:
         del self._jobs[job.job_id]
-        self._watched.discard(job.job_id)
 
     # ---- failures
 

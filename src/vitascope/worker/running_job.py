@@ -25,6 +25,7 @@ class RunningJob:
     command: wire.Generate
     outputs: Outputs
     resuming: bool = False
+    watched: bool = False  # somebody wants its previews
     previewed_at: float = -math.inf
     saved_at: float = field(default_factory=time.monotonic)
     saved: Future[str] = field(default_factory=_nothing)
