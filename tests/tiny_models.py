@@ -36,6 +36,7 @@ from transformers import (
 )
 
 from vitascope.card import Wish, resolve
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.load import load_family
 from vitascope.models.family import Family, Media
 from vitascope.request import GenerationRequest
@@ -308,4 +309,4 @@ def made(case: Case) -> Tiny:
     built.save_pretrained(folder, safe_serialization=True)
     reference = aligned(type(built).from_pretrained(folder))
     reference.set_progress_bar_config(disable=True)
-    return Tiny(case, folder, load_family(folder, device="cpu"), reference)
+    return Tiny(case, folder, load_family(ModelSource(folder), device="cpu"), reference)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
 from vitascope.config import BUNDLED_MODEL
+from vitascope.config.model_source import ModelSource
 from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed, Warned
@@ -272,16 +273,18 @@ def load(
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     family = load_family(
-        BUNDLED_MODEL if path is None else path,
+        ModelSource(
+            BUNDLED_MODEL if path is None else path,
+            revision=revision,
+            cache_dir=cache_dir,
+            offline=offline,
+            replaced=_replaced(transformer_path),
+        ),
         device=device,
         dtype=dtype,
-        revision=revision,
-        cache_dir=cache_dir,
-        offline=offline,
         on_download=on_download,
         on_load=on_load,
         adapters=[parse_adapter(f"{name}={path}") for name, path in (loras or {}).items()],
-        replaced=_replaced(transformer_path),
     )
     return Model(Engine(family))
 

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import CASES, Tiny, aligned, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
@@ -107,7 +108,7 @@ def adapted(case: str, *specs: str) -> Adapted:
     plain = tiny(case)
     reference = aligned(type(plain.pipeline).from_pretrained(plain.folder))
     reference.set_progress_bar_config(disable=True)
-    return Adapted(register(load_family(plain.folder, device="cpu"), *specs), reference, plain)
+    return Adapted(register(load_family(ModelSource(plain.folder), device="cpu"), *specs), reference, plain)
 
 
 def load_reference(model: Adapted, file: Path, name: str, **more: Any) -> None:
@@ -291,7 +292,9 @@ def test_every_layout_of_one_adapter_is_the_same_adapter(tmp_path: Path, make: A
     blocks = {k: v for k, v in in_diffusers(1).items() if has_text or TEXT not in k}
     plain = write(tmp_path / "plain.safetensors", {f"transformer.{k}": v for k, v in blocks.items()})
     other = make(tmp_path / "other")
-    family = register(load_family(tiny("wan21_t2v").folder, device="cpu"), f"a={plain}", f"b={other}")
+    family = register(
+        load_family(ModelSource(tiny("wan21_t2v").folder), device="cpu"), f"a={plain}", f"b={other}"
+    )
     model = Adapted(family, None, tiny("wan21_t2v"))
     ours, theirs = (latents(model, model.request(loras=((name, 1.0),)))[0] for name in "ab")
     assert torch.equal(ours, theirs)
@@ -396,7 +399,7 @@ def test_files_that_are_no_adapter_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_expert_that_a_model_does_not_have_and_a_name_given_twice_are_refused(home: Path) -> None:
-    family = load_family(tiny("wan21_t2v").folder, device="cpu")
+    family = load_family(ModelSource(tiny("wan21_t2v").folder), device="cpu")
     with pytest.raises(CheckpointError, match="this model has no two"):
         family.adapters.register(parse_adapter(f"ink.low={home}/ink.safetensors"))
     family.adapters.register(parse_adapter(f"ink={home}/ink.safetensors"))
@@ -406,7 +409,7 @@ def test_an_expert_that_a_model_does_not_have_and_a_name_given_twice_are_refused
 
 def test_the_reference_saves_what_is_read_here(tmp_path: Path) -> None:
     WanPipeline.save_lora_weights(tmp_path, transformer_lora_layers=in_diffusers(1))
-    family = load_family(tiny("wan21_t2v").folder, device="cpu")
+    family = load_family(ModelSource(tiny("wan21_t2v").folder), device="cpu")
     family.adapters.register(parse_adapter(f"saved={tmp_path}"))
     assert family.adapters.names == ("saved",)
 
@@ -448,7 +451,7 @@ def test_the_command_line_adds_what_it_is_given_and_makes_the_clip_again(home: P
 @pytest.mark.parametrize("case", ["cogvideox_5b", "hunyuan_t2v", "hunyuan15_t2v", "ltx2_t2v"])
 def test_every_family_takes_adapters_and_is_itself_without(tmp_path: Path, case: str) -> None:
     plain = tiny(case)
-    family = load_family(plain.folder, device="cpu")
+    family = load_family(ModelSource(plain.folder), device="cpu")
     linear = {
         name: layer
         for name, layer in family._parts.transformer.named_modules()

@@ -16,6 +16,7 @@ import torch
 
 from tiny_cogvideox import COGVIDEOX_CASES, TEXT_TOKENS, cogvideox_2b
 from tiny_models import Tiny, aligned, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed, Failed
 from vitascope.engine.load import load_family
@@ -91,7 +92,7 @@ def test_odd_negative_prompts_are_encoded_as_the_reference_does(prompt: str) -> 
 @pytest.mark.parametrize("name", ["cogvideox_2b", "cogvideox_5b", "cogvideox_15"])
 def test_bfloat16_gives_the_references_latents_to_the_bit_too(name: str) -> None:
     model = tiny(name)
-    family = load_family(model.folder, device="cpu", dtype="bfloat16")
+    family = load_family(ModelSource(model.folder), device="cpu", dtype="bfloat16")
     reference = aligned(type(model.pipeline).from_pretrained(model.folder, dtype=torch.bfloat16))
     request = model.request()
     latents, _ = generate(replace(model, family=family), request)
@@ -201,7 +202,7 @@ def test_a_folder_of_other_parts_is_refused_in_one_line(
 ) -> None:
     folder = _edited(tiny("cogvideox_2b").folder, tmp_path / "odd", file, **values)
     with pytest.raises(CheckpointError, match=message):
-        load_family(folder, device="cpu")
+        load_family(ModelSource(folder), device="cpu")
 
 
 @pytest.mark.parametrize(
@@ -217,4 +218,4 @@ def test_networks_that_do_not_fit_together_are_refused(
 ) -> None:
     cogvideox_2b(**config).save_pretrained(tmp_path)
     with pytest.raises(CheckpointError, match=message):
-        load_family(tmp_path, device="cpu")
+        load_family(ModelSource(tmp_path), device="cpu")

@@ -14,6 +14,7 @@ from diffusers.pipelines.hunyuan_video import pipeline_hunyuan_video, pipeline_h
 
 import tiny_hunyuan  # noqa: F401  (adds its cases)
 from tiny_models import Tiny, picture, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed, Failed
 from vitascope.engine.load import load_family
@@ -168,7 +169,7 @@ def test_a_folder_whose_pipeline_and_transformer_disagree_is_refused(t2v: Tiny, 
     index["_class_name"] = "HunyuanVideoImageToVideoPipeline"
     (folder / "model_index.json").write_text(json.dumps(index))
     with pytest.raises(CheckpointError, match="image_condition_type"):
-        load_family(folder, device="cpu")
+        load_family(ModelSource(folder), device="cpu")
 
 
 def test_the_scale_that_reads_a_negative_prompt_decides_whether_it_is_warned_of() -> None:

@@ -15,6 +15,7 @@ from diffusers.pipelines.hunyuan_video1_5 import pipeline_hunyuan_video1_5
 
 from tiny_hunyuan import ask_hunyuan15, hunyuan15_i2v, hunyuan15_t2v
 from tiny_models import CASES, Case, Tiny, made, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
@@ -160,7 +161,7 @@ def test_a_guider_that_is_not_known_is_refused(
     content = json.loads((folder / file).read_text())
     (folder / file).write_text(json.dumps(content | {key: value}))
     with pytest.raises(CheckpointError, match=message):
-        load_family(folder, device="cpu")
+        load_family(ModelSource(folder), device="cpu")
 
 
 def test_no_negative_prompt_is_never_too_long() -> None:

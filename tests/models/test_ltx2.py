@@ -16,6 +16,7 @@ from diffusers import LTX2ConditionPipeline, LTX2ImageToVideoPipeline, LTX2Pipel
 
 from tiny_ltx2 import LTX2_CASES, NO_PERTURBATION, ask_ltx2, ltx2, ltx23
 from tiny_models import Case, Tiny, aligned, picture, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed, Failed
 from vitascope.engine.load import load_family
@@ -70,7 +71,7 @@ def variant(folder: Path, build: Callable[[], LTX2Pipeline]) -> Tiny:
     reference = aligned(LTX2Pipeline.from_pretrained(folder))
     reference.set_progress_bar_config(disable=True)
     case = Case(folder.name, build, ask_ltx2, wish=LTX2_CASES["ltx2_t2v"].wish)
-    return Tiny(case, folder, load_family(folder, device="cpu"), reference)
+    return Tiny(case, folder, load_family(ModelSource(folder), device="cpu"), reference)
 
 
 def changed(folder: Path, part: str, **values: Any) -> Path:
@@ -276,7 +277,7 @@ def test_a_distilled_checkpoint_takes_its_own_number_of_steps_only() -> None:
 @pytest.mark.parametrize("kind", [LTX2ImageToVideoPipeline, LTX2ConditionPipeline])
 def test_a_folder_of_any_of_its_pipelines_does_every_task(tmp_path: Path, kind: Any) -> None:
     kind(**ltx2().components).save_pretrained(tmp_path / "folder")
-    assert load_family(tmp_path / "folder", device="cpu").card.tasks == ("t2v", "i2v", "flf2v")
+    assert load_family(ModelSource(tmp_path / "folder"), device="cpu").card.tasks == ("t2v", "i2v", "flf2v")
 
 
 def test_a_decoder_that_takes_a_noise_level_is_told_there_is_none(tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_a_folder_that_does_not_fit_is_refused(
 ) -> None:
     ltx2().save_pretrained(tmp_path / "folder")
     with pytest.raises(CheckpointError, match=message):
-        load_family(changed(tmp_path / "folder", part, **values), device="cpu")
+        load_family(ModelSource(changed(tmp_path / "folder", part, **values)), device="cpu")
 
 
 # ---- layout and schedule

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tiny_models import tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.load import load_family
 from vitascope.errors import CheckpointError
 from vitascope.weights.checkpoint import Checkpoint
@@ -27,7 +28,7 @@ def edit_index(folder: Path, **changes: object) -> None:
 
 def refusal(folder: Path) -> str:
     with pytest.raises(CheckpointError) as caught:
-        load_family(folder, device="cpu")
+        load_family(ModelSource(folder), device="cpu")
     assert "\n" not in str(caught.value)
     assert str(folder.parent) not in str(caught.value)
     return str(caught.value)
@@ -148,7 +149,7 @@ def test_a_text_encoder_has_one_embedding_whatever_its_configuration_says(folder
     path.write_text(json.dumps(json.loads(path.read_text()) | {"tie_word_embeddings": False}))
     stored = load_file(folder / "text_encoder" / "model.safetensors")
     assert "encoder.embed_tokens.weight" not in stored
-    encoder = load_family(folder, device="cpu")._parts.text._encoder  # type: ignore[attr-defined]
+    encoder = load_family(ModelSource(folder), device="cpu")._parts.text._encoder  # type: ignore[attr-defined]
     assert torch.equal(encoder.encoder.embed_tokens.weight, stored["shared.weight"])
 
 
@@ -162,10 +163,10 @@ def test_what_lies_beside_a_model_is_no_part_of_it(folder: Path) -> None:
 
 
 def test_weights_of_a_further_precision_do_where_there_are_no_plain_ones(folder: Path) -> None:
-    before = load_family(folder, device="cpu").card
+    before = load_family(ModelSource(folder), device="cpu").card
     file = folder / "vae" / WEIGHTS
     file.rename(file.with_name("diffusion_pytorch_model.fp16.safetensors"))
-    assert load_family(folder, device="cpu").card.components == before.components
+    assert load_family(ModelSource(folder), device="cpu").card.components == before.components
     shutil.copy(folder / "transformer" / WEIGHTS, folder / "vae" / "diffusion_pytorch_model.bf16.safetensors")
     assert "which contradict each other" in refusal(folder)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from huggingface_hub import constants
 
 from stand_in_hub import COMMIT, StandIn
 from tiny_models import tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.load import load_family
 from vitascope.errors import CheckpointError
+from vitascope.weights.find import find_model
 from vitascope.weights.hub import fetch
 
 ID = "someone/tiny-wan"
@@ -74,33 +77,30 @@ def test_only_a_models_files_are_downloaded_and_nothing_that_could_run(get: Call
 def test_an_id_and_a_pinned_commit_are_enough_to_load_a_model(
     hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitascope.engine.load.fetch", partial(fetch, endpoint=hub.endpoint))
-    family = load_family(ID, device="cpu", revision=COMMIT, cache_dir=tmp_path)
+    monkeypatch.setattr("vitascope.weights.find.fetch", partial(fetch, endpoint=hub.endpoint))
+    family = load_family(ModelSource(ID, revision=COMMIT, cache_dir=tmp_path), device="cpu")
     assert family.card.name == "tiny-wan"
-    assert family.card.identity == load_family(tiny("wan21_t2v").folder, device="cpu").card.identity
+    here = ModelSource(tiny("wan21_t2v").folder)
+    assert family.card.identity == load_family(here, device="cpu").card.identity
 
 
 def test_weights_that_a_file_replaces_are_not_downloaded(
     hub: StandIn, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitascope.engine.load.fetch", partial(fetch, endpoint=hub.endpoint))
-    options: dict[str, Any] = {
-        "device": "cpu",
-        "cache_dir": tmp_path,
-        "replaced": {"transformer": folder / BIG},
-    }
-    family = load_family(ID, **options)
+    monkeypatch.setattr("vitascope.weights.find.fetch", partial(fetch, endpoint=hub.endpoint))
+    source = ModelSource(ID, cache_dir=tmp_path, replaced={"transformer": folder / BIG})
+    family = load_family(source, device="cpu")
     assert not any(name.startswith("transformer/") and ".safetensors" in name for name in hub.downloads)
     assert "transformer/config.json" in hub.downloads
-    assert load_family(ID, offline=True, **options).card == family.card
+    assert load_family(replace(source, offline=True), device="cpu").card == family.card
 
 
 def test_a_file_in_place_of_weights_that_is_not_there_is_known_before_a_download(
     hub: StandIn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("vitascope.engine.load.fetch", partial(fetch, endpoint=hub.endpoint))
+    monkeypatch.setattr("vitascope.weights.find.fetch", partial(fetch, endpoint=hub.endpoint))
     with pytest.raises(CheckpointError, match=r"no file .*missing\.gguf"):
-        load_family(ID, device="cpu", cache_dir=tmp_path, replaced={"transformer": tmp_path / "missing.gguf"})
+        find_model(ModelSource(ID, cache_dir=tmp_path, replaced={"transformer": tmp_path / "missing.gguf"}))
     assert not hub.asked
 
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import tiny_families  # noqa: F401  (adds every family's cases)
 from tiny_models import tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
@@ -90,7 +91,9 @@ def blocks(quant: str) -> Callable[[str, torch.Tensor], str]:
 def latents(case: str, folder: Path | None = None, lora: Path | None = None, **replaced: Path) -> Any:
     model = tiny(case)
     adapters = [] if lora is None else [parse_adapter(f"ink={lora}")]
-    family = load_family(folder or model.folder, device="cpu", adapters=adapters, replaced=replaced)
+    family = load_family(
+        ModelSource(folder or model.folder, replaced=replaced), device="cpu", adapters=adapters
+    )
     chosen = {} if lora is None else {"loras": (("ink", 1.0),)}
     model = replace(model, family=family)
     engine = Engine(family)
@@ -143,7 +146,9 @@ def test_quantised_blocks_stay_blocks_and_make_nearly_the_same(
     file = write_gguf(tmp_path / "wan.gguf", authors(load_file(wide / WEIGHTS)), blocks(quant))
     got, expected = latents("wan21_t2v", wide, transformer=file), latents("wan21_t2v", wide)
     assert 0 < (got - expected).abs().max() < error * expected.abs().max()
-    network = load_family(wide, device="cpu", replaced={"transformer": file})._parts.expert.network
+    network = load_family(
+        ModelSource(wide, replaced={"transformer": file}), device="cpu"
+    )._parts.expert.network
     for block in network.blocks:
         assert {block.attn1.to_q.weight.dtype, block.attn2.to_k.weight.dtype} == {torch.uint8}
     assert network.condition_embedder.time_embedder.linear_1.weight.dtype == torch.float32
@@ -157,7 +162,7 @@ def test_a_quantised_file_is_what_diffusers_makes_of_it(tmp_path: Path, wide: Pa
         quantization_config=GGUFQuantizationConfig(compute_dtype=torch.float32),
         dtype=torch.float32,
     )
-    ours = load_family(wide, device="cpu", replaced={"transformer": file})._parts.expert.network
+    ours = load_family(ModelSource(wide, replaced={"transformer": file}), device="cpu")._parts.expert.network
     reference = theirs.state_dict()
     for name, tensor in ours.state_dict().items():
         assert torch.equal(torch.as_tensor(tensor), torch.as_tensor(reference[name])), name
@@ -168,7 +173,9 @@ def test_blocks_outside_linear_layers_are_unpacked_at_once(tmp_path: Path, wide:
         return "Q8_0" if tensor.shape[-1] % 32 == 0 else "F32"  # vectors and tables too
 
     file = write_gguf(tmp_path / "wan.gguf", load_file(wide / WEIGHTS), kind)
-    network = load_family(wide, device="cpu", replaced={"transformer": file})._parts.expert.network
+    network = load_family(
+        ModelSource(wide, replaced={"transformer": file}), device="cpu"
+    )._parts.expert.network
     assert network.blocks[0].norm2.weight.dtype == torch.float32
     assert network.blocks[0].attn1.to_q.bias.dtype == torch.float32
     assert torch.isfinite(latents("wan21_t2v", wide, transformer=file)).all()
@@ -215,16 +222,17 @@ def test_the_folders_own_weights_of_a_replaced_part_need_not_be_there(tmp_path: 
 
 def test_the_identity_is_that_of_the_weights_that_are_used(tmp_path: Path) -> None:
     folder = tiny("wan21_t2v").folder
-    own = load_family(folder, device="cpu").card
+    own = load_family(ModelSource(folder), device="cpu").card
     file = Path(shutil.copy(folder / WEIGHTS, tmp_path / "diffusion_pytorch_model.safetensors"))
-    assert load_family(folder, device="cpu", replaced={"transformer": file}).card.identity == own.identity
+    other = ModelSource(folder, replaced={"transformer": file})
+    assert load_family(other, device="cpu").card.identity == own.identity
     save_file({name: tensor + 1 for name, tensor in load_file(file).items()}, file)
-    assert load_family(folder, device="cpu", replaced={"transformer": file}).card.identity != own.identity
+    assert load_family(other, device="cpu").card.identity != own.identity
 
 
 def test_a_card_is_made_of_headers_and_knows_the_files_size(tmp_path: Path, wide: Path) -> None:
     file = write_gguf(tmp_path / "wan.gguf", authors(load_file(wide / WEIGHTS)), blocks("Q8_0"))
-    card = describe_model(wide, replaced={"transformer": file})
+    card = describe_model(ModelSource(wide, replaced={"transformer": file}))
     assert card.components["transformer"] == file.stat().st_size
     checkpoint = Checkpoint.open(wide, replaced={"transformer": file})
     needs, plain = (estimate(c, card, torch.float32) for c in (checkpoint, Checkpoint.open(wide)))
@@ -240,9 +248,9 @@ def refusal(*, error: type[Exception] = CheckpointError, folder: Path | None = N
     """Refused by headers alone, and by loading, in one line each."""
     folder = folder or tiny("wan21_t2v").folder
     with pytest.raises(error) as caught:
-        describe_model(folder, replaced=replaced)
+        describe_model(ModelSource(folder, replaced=replaced))
     with pytest.raises(error) as again:
-        load_family(folder, device="cpu", replaced=replaced)
+        load_family(ModelSource(folder, replaced=replaced), device="cpu")
     assert str(caught.value) == str(again.value)
     assert "\n" not in str(caught.value)
     return str(caught.value)

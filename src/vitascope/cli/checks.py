@@ -8,7 +8,6 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, requires, version
-from pathlib import Path
 from typing import Literal
 
 from packaging.requirements import Requirement
@@ -141,15 +140,9 @@ def _model(settings: Settings) -> tuple[Check, ModelCard | None]:
     from vitascope.engine.load import describe_model
 
     try:
-        card = describe_model(
-            settings.model_path,
-            revision=settings.model_revision,
-            cache_dir=settings.model_cache_dir,
-            offline=True,
-            replaced=settings.replaced,
-        )
+        card = describe_model(replace(settings.model_source, offline=True))
     except CheckpointError as error:
-        if _may_be_downloaded(settings):
+        if settings.model_source.from_hub and not settings.offline:
             found = f"{settings.model_path} is not here; `serve` downloads it if the hub has it"
             return Check(name="model", verdict="note", found=found), None
         return Check(name="model", verdict="broken", found=error.message), None
@@ -157,10 +150,3 @@ def _model(settings: Settings) -> tuple[Check, ModelCard | None]:
         return Check(name="model", verdict="broken", found=error.message), None
     size = sum(card.components.values()) / 1e6
     return Check(name="model", verdict="ok", found=f"{card.name} ({card.family}), {size:,.1f} MB"), card
-
-
-def _may_be_downloaded(settings: Settings) -> bool:
-    from vitascope.engine.load import is_hub_id
-
-    path = settings.model_path
-    return is_hub_id(path) and not settings.offline and not Path(path).expanduser().is_dir()

@@ -54,18 +54,11 @@ def show(
 
 
 def _open(runtime: Runtime) -> Checkpoint:
-    from vitascope.engine.load import find_model
     from vitascope.weights.checkpoint import Checkpoint
+    from vitascope.weights.find import find_model
 
-    settings = runtime.settings()
-    root = find_model(
-        settings.model_path,
-        revision=settings.model_revision,
-        cache_dir=settings.model_cache_dir,
-        offline=settings.offline,
-        replaced=settings.replaced,
-    )
-    return Checkpoint.open(root, replaced=settings.replaced)
+    source = runtime.settings().model_source
+    return Checkpoint.open(find_model(source), replaced=source.replaced)
 
 
 def _files(checkpoint: Checkpoint) -> list[str]:

@@ -105,15 +105,7 @@ class Runtime:
         """Tell what the model can do without loading it; `on_download` hears of a hub model's bytes."""
         from vitascope.engine.load import describe_model
 
-        settings = self.settings()
-        return describe_model(
-            settings.model_path,
-            revision=settings.model_revision,
-            cache_dir=settings.model_cache_dir,
-            offline=settings.offline,
-            on_download=on_download,
-            replaced=settings.replaced,
-        )
+        return describe_model(self.settings().model_source, on_download)
 
     def load(self, on_download: OnDownload | None = None, on_load: OnLoad | None = None) -> Model:
         """Load the model; `on_download` hears of a hub model's bytes, `on_load` of its weights' bytes."""

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
+from vitascope.config.model_source import ModelSource
 from vitascope.config.named_paths import AdapterSpec, parse_adapter, parse_named, parse_weights
 from vitascope.errors import ConfigurationError
 
@@ -189,6 +190,17 @@ class Settings(BaseModel):
     def replaced(self) -> dict[str, Path]:
         """The components whose weights come from a file, not from the model's folder."""
         return {part: path.expanduser() for part, path in map(parse_weights, self.transformer_path)}
+
+    @property
+    def model_source(self) -> ModelSource:
+        """Where the model is had."""
+        return ModelSource(
+            self.model_path,
+            revision=self.model_revision,
+            cache_dir=self.model_cache_dir,
+            offline=self.offline,
+            replaced=self.replaced,
+        )
 
     @property
     def adapters(self) -> tuple[AdapterSpec, ...]:

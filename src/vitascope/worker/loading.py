@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from threading import Lock
 
 from vitascope import wire
 from vitascope.config import Settings
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.free_memory import device_name, free_bytes
-from vitascope.engine.load import find_model, load_family, name_of, pick_device, pick_dtype
+from vitascope.engine.load import load_family, pick_device, pick_dtype
 from vitascope.engine.plan import Estimate, needs_of
 from vitascope.models.family import Family
 from vitascope.weights.checkpoint import Checkpoint
+from vitascope.weights.find import find_model
 from vitascope.worker.channel import Line
 from vitascope.worker.downloads import DownloadLog
 
@@ -36,27 +37,20 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         told("download", done, total)
 
     device = pick_device(settings.device)  # before a download of hours
-    root = find_model(
-        settings.model_path,
-        revision=settings.model_revision,
-        cache_dir=settings.model_cache_dir,
-        offline=settings.offline,
-        on_download=downloaded,
-        replaced=settings.replaced,
-    )
-    name = settings.model_name or name_of(settings.model_path)
-    checkpoint = Checkpoint.open(root, name, replaced=settings.replaced)
+    source = settings.model_source
+    root = find_model(source, downloaded)
+    name = settings.model_name or source.name
+    checkpoint = Checkpoint.open(root, name, replaced=source.replaced)
     needs = needs_of(checkpoint, pick_dtype(settings.asked_dtype, device))
     if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
         return None
     return load_family(
-        Path(root),
+        ModelSource(root, replaced=source.replaced),
         device=settings.device,
         dtype=settings.asked_dtype,
         name=name,
         on_load=lambda _part, done, total: told("load", done, total),
         adapters=settings.adapters,
-        replaced=settings.replaced,
     )
 
 

@@ -15,6 +15,7 @@ from diffusers import WanImageToVideoPipeline, WanPipeline, WanTransformer3DMode
 from tiny_models import CASES, Tiny, aligned, ask_wan, picture, tiny
 from vitascope.card import Wish, resolve
 from vitascope.config import BUNDLED_MODEL
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
@@ -211,7 +212,7 @@ def test_the_text_length_is_fixed_where_image_tokens_go_before_it() -> None:
 
 @pytest.fixture(scope="module")
 def bundled() -> WanFamily:
-    family = load_family(BUNDLED_MODEL, device="cpu")
+    family = load_family(ModelSource(BUNDLED_MODEL), device="cpu")
     assert isinstance(family, WanFamily)
     return family
 

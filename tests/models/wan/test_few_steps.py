@@ -11,6 +11,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from tiny_models import Tiny, aligned, ask_wan, tiny
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Completed
 from vitascope.engine.load import load_family
@@ -52,6 +53,6 @@ def test_a_folder_whose_own_solver_is_euler_needs_no_word(tmp_path: Path) -> Non
         if part.name != "scheduler":
             (folder / part.name).symlink_to(part)
     FlowMatchEulerDiscreteScheduler(shift=SHIFT).save_pretrained(folder / "scheduler")
-    family = load_family(folder, device="cpu")
+    family = load_family(ModelSource(folder), device="cpu")
     assert (family.card.defaults.sample_solver, family.card.defaults.flow_shift) == ("euler", SHIFT)
     assert torch.equal(latents(family, replace(model, family=family)), reference(model))

@@ -12,6 +12,7 @@ from diffusers import DPMSolverMultistepScheduler, FlowMatchEulerDiscreteSchedul
 from tiny_models import ask_wan_clip, clip, tiny
 from vitascope.card import Wish, resolve
 from vitascope.config import BUNDLED_MODEL
+from vitascope.config.model_source import ModelSource
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Completed
 from vitascope.engine.load import load_family
@@ -106,7 +107,7 @@ def test_an_attention_cache_counts_the_steps_that_are_taken() -> None:
 
 
 def test_the_bundled_model_gives_the_pipelines_latents() -> None:
-    family = load_family(BUNDLED_MODEL, device="cpu")
+    family = load_family(ModelSource(BUNDLED_MODEL), device="cpu")
     wish = Wish(prompt="a red circle moving right", num_inference_steps=4, num_frames=9, video=KEY, seed=3)
     request, media = resolve(wish, family.card), Media(video=clip(3, size=64))
     pipeline = WanPipeline.from_pretrained(BUNDLED_MODEL).to(dtype=torch.float32)
