@@ -237,6 +237,13 @@ class OutOfMemory(VitascopeError):
     code = "out_of_memory"
 
 
+class DeviceLost(VitascopeError):
+    """The device broke; nothing more can be done on it in this process, while a new one may be able to."""
+
+    code = "device_lost"
+    retryable = True
+
+
 class WorkerLost(VitascopeError):
     """The worker process died and the job's attempts are used up."""
 

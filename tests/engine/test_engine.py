@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,9 +11,11 @@ import pytest
 import torch
 
 from tiny_models import Tiny, tiny
+from vitascope.engine.devices import Device
 from vitascope.engine.engine import Engine
 from vitascope.engine.events import Advanced, Cancelled, Completed, Event, Failed, Warned
-from vitascope.errors import GenerationFailed, OutOfMemory
+from vitascope.engine.generation import Generation
+from vitascope.errors import DeviceLost, GenerationFailed, OutOfMemory
 from vitascope.request import AttentionCache
 
 
@@ -122,6 +125,8 @@ OUT_OF_MEMORY = [
     torch.OutOfMemoryError("CUDA out of memory"),
     MemoryError(),
     RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 8 bytes"),
+    torch.AcceleratorError("CUDA error: out of memory"),
+    RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
 ]
 
 
@@ -187,6 +192,111 @@ def test_running_out_of_memory_fails_the_job_and_leaves_the_engine_usable(
     assert isinstance(failed.error, OutOfMemory)
     start(engine, model, "small")
     assert isinstance(finish(engine)[-1], Completed)
+
+
+class Recorder(Device):
+    """A device that notes how often it was asked for memory back, and works until it is said to be broken."""
+
+    def __init__(self) -> None:
+        self.given_back = 0
+        self.works = True
+
+    def give_back(self) -> None:
+        self.given_back += 1
+
+    def answers(self) -> bool:
+        return self.works
+
+
+def test_memory_goes_back_to_the_device_when_nothing_is_in_flight_any_more(model: Tiny) -> None:
+    device = Recorder()
+    engine = Engine(model.family, device=device)
+    start(engine, model, "a")
+    start(engine, model, "b")
+    while engine.busy:
+        assert device.given_back == 0
+        engine.tick()
+    assert device.given_back == 1
+    assert engine.tick() == []
+    assert device.given_back == 1
+    start(engine, model, "a")
+    engine.tick()
+    engine.cancel("a")
+    engine.tick()
+    assert device.given_back == 2
+
+
+def test_what_a_generation_worked_in_is_gone_by_the_time_its_memory_goes_back(model: Tiny) -> None:
+    """A failed pass is kept by its error, with every tensor that it had at hand."""
+    held: list[weakref.ref[torch.Tensor]] = []
+
+    def exhaust(samples: list[Any]) -> None:
+        large = torch.zeros(8)
+        held.append(weakref.ref(large))
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    class Looking(Recorder):
+        def give_back(self) -> None:
+            super().give_back()
+            assert all(tensor() is None for tensor in held)
+
+    device = Looking()
+    engine = Engine(Asking(model.family, exhaust), device=device)  # type: ignore[arg-type]
+    start(engine, model)
+    events = finish(engine)
+    assert isinstance(events[-1], Failed)
+    assert len(held) == 1
+    assert device.given_back >= 1
+
+
+@dataclass
+class Asking:
+    """A family whose predictions are another's."""
+
+    inner: Any
+    predict: Any
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize("question", ["encode", "predict", "decode"])
+def test_a_device_that_broke_is_told_of_and_nothing_is_left_in_flight(model: Tiny, question: str) -> None:
+    broken = torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+    engine = Engine(Breaking(model.family, question, broken))  # type: ignore[arg-type]
+    start(engine, model, "a")
+    start(engine, model, "b")
+    with pytest.raises(DeviceLost, match="start this process anew"):
+        finish(engine)
+    assert not engine.busy
+    assert engine.park("a") is None
+
+
+def test_an_error_of_a_library_is_the_devices_if_the_device_answers_no_more(model: Tiny) -> None:
+    device = Recorder()
+    error = RuntimeError("cuDNN error: CUDNN_STATUS_EXECUTION_FAILED")
+    for works, raised in ((True, RuntimeError), (False, DeviceLost)):
+        device.works = works
+        engine = Engine(Breaking(model.family, "predict", error), device=device)  # type: ignore[arg-type]
+        start(engine, model)
+        with pytest.raises(raised):
+            finish(engine)
+
+
+@pytest.mark.parametrize("look", ["preview", "snapshot"])
+def test_a_device_may_be_found_broken_between_two_steps(
+    model: Tiny, look: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(Generation, "save", fail)
+    engine = Engine(Breaking(model.family, "preview", torch.AcceleratorError("CUDA error")))  # type: ignore[arg-type]
+    start(engine, model)
+    engine.tick()
+    engine.tick()
+    with pytest.raises(DeviceLost):
+        getattr(engine, look)("job")
 
 
 def test_an_unknown_error_passes_through_and_the_caller_learns_whose_turn_it_was(model: Tiny) -> None:

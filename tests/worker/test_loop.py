@@ -13,6 +13,7 @@ from io import BytesIO
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from vitascope import wire
@@ -38,8 +39,12 @@ class Server:
         self.events: queue.SimpleQueue = queue.SimpleQueue()
         self._saved: list[int] = []
         self.loop = Loop(Engine(family), self, artifacts, checkpoint_interval_s=checkpoint_interval_s)
-        self._thread = threading.Thread(target=self.loop.run)
+        self.status: int | None = None
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
+
+    def _run(self) -> None:
+        self.status = self.loop.run()
 
     def take(self, *, wait: bool) -> list:
         commands = [self._commands.get()] if wait else []
@@ -73,6 +78,10 @@ class Server:
     def stop(self) -> list:
         """Shut the loop down, return what it said until its end."""
         self.command(wire.Shutdown())
+        return self.end()
+
+    def end(self) -> list:
+        """Wait for the loop's end, return what it said until then."""
         self._thread.join(PATIENCE_S)
         assert not self._thread.is_alive()
         said = []
@@ -364,6 +373,43 @@ def test_out_of_memory_beside_the_engine_says_so_too(serve, generate, artifacts,
     monkeypatch.undo()
     server.command(generate("small"))
     server.until(wire.Finished, "small")
+
+
+def test_a_device_that_breaks_ends_the_worker_once_what_is_done_is_stored(
+    serve, generate, family, artifacts, gate, monkeypatch
+):
+    """Nothing works on it any more in this process; the server gives the job to another worker."""
+    record = artifacts.new_file
+
+    def wait_and_record(suffix):
+        gate()
+        return record(suffix)
+
+    monkeypatch.setattr(artifacts, "new_file", wait_and_record)
+
+    def break_it(sample):
+        if sample.request.seed == 13:
+            gate.opened.set()
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    family.before_step = break_it
+    server = serve()
+    server.command(generate("done"))
+    while progress_of([server.until(wire.Progress, "done")[0]]) != [("finish", 4)]:
+        continue
+    server.command(generate("bad", seed=13), generate("other"))
+    said = server.end()
+    finished = next(event for event in said if isinstance(event, wire.Finished))
+    assert finished.job_id == "done"
+    assert artifacts.path(finished.files[0].key).exists()
+    assert server.status == 1
+    assert not any(isinstance(event, wire.Failed) for event in said)
+
+
+def test_a_worker_that_was_told_to_stop_ends_well(serve):
+    server = serve()
+    server.stop()
+    assert server.status == 0
 
 
 def test_a_missing_picture_fails_its_job_by_name(serve, generate):

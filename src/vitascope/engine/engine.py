@@ -7,19 +7,16 @@ from another.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from vitascope.card import ModelCard
 from vitascope.engine.batch import next_group
+from vitascope.engine.devices import Device, device_at, errors_of
 from vitascope.engine.events import Advanced, Cancelled, Completed, Cost, Event, Failed, Warned
 from vitascope.engine.generation import Crowded, Generation, Sink, Snapshot, Stage
-from vitascope.errors import GenerationFailed, OutOfMemory, VitascopeError
+from vitascope.errors import DeviceLost, GenerationFailed, VitascopeError
 from vitascope.media.arrays import Picture
 from vitascope.models.family import Family, Media
 from vitascope.request import GenerationRequest
@@ -34,9 +31,10 @@ class Engine:
     the last bits from those of a generation that runs alone, which they do not by default.
     """
 
-    def __init__(self, family: Family, *, max_batch: int = 1) -> None:
+    def __init__(self, family: Family, *, max_batch: int = 1, device: Device | None = None) -> None:
         self._family = family
         self._max_batch = max_batch
+        self._device = device or device_at(family.device)
         self._flying: dict[str, Generation] = {}  # in the order of waiting: who had a turn goes to the end
         self._to_cancel: set[str] = set()
         self._on_device: list[Generation] = []
@@ -76,6 +74,8 @@ class Engine:
         """
         if job_id in self._flying:
             raise GenerationFailed(f"Job {job_id} is in flight already.")
+        if not self._flying:
+            self._device.forget_peak()
         self._flying[job_id] = Generation(
             job_id, request, media, output=output, sink=sink, crowded=crowded, resume=resume
         )
@@ -92,42 +92,48 @@ class Engine:
 
         An error that the engine knows ends its generations with `Failed`. Any other exception passes through:
         the caller then asks `drop_current` whose turn it was.
+
+        Raises:
+            DeviceLost: the device broke, and all generations in flight with it.
+
         """
         events: list[Event] = [Cancelled(job_id) for job_id in self._obey_cancels()]
-        ready = [g for g in self._flying.values() if not g.held_up]
-        if self._flying and not ready:
-            time.sleep(_PAUSE_S)
-        self._on_device = next_group(ready, self._family, self._max_batch)
+        self._on_device = self._next_group()
         try:
-            with _memory_errors(), torch.inference_mode():
+            with errors_of(self._device), torch.inference_mode():
                 self._work(self._on_device)
+        except DeviceLost:
+            self._flying.clear()
+            raise
         except VitascopeError as error:
             events += [Failed(job_id, error) for job_id in self.drop_current()]
         warnings = {g.job_id: g.take_warnings() for g in self._on_device}
         events += [Warned(job_id, told) for job_id, told in warnings.items() if told]
-        return events + [self._after(g) for g in self._on_device]
+        events += [self._after(g) for g in self._on_device]
+        if events and not self._flying:
+            self._rest()
+        return events
 
     def drop_current(self) -> list[str]:
         """Forget the generations whose turn it was in the last tick, and return their job ids."""
         dropped = [g.job_id for g in self._on_device]
         for job_id in dropped:
             self._flying.pop(job_id, None)
-        self._on_device = []
-        if self._family.device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._rest()
         return dropped
 
     def snapshot(self, job_id: str) -> Snapshot | None:
         """Save a job's state at this step boundary; None before a first step or if it is not in flight."""
         generation = self._flying.get(job_id)
-        return None if generation is None else generation.save()
+        with errors_of(self._device):
+            return None if generation is None else generation.save()
 
     def preview(self, job_id: str) -> Picture | None:
         """Draw the clean estimate of a job's last step; None before the first or if it is not in flight."""
         generation = self._flying.get(job_id)
         if generation is None or generation.output_step == 0:
             return None
-        with torch.inference_mode():
+        with errors_of(self._device), torch.inference_mode():
             return self._family.preview(generation.sample)
 
     def park(self, job_id: str) -> Snapshot | None:
@@ -137,9 +143,21 @@ class Engine:
         self._to_cancel.discard(job_id)
         return snapshot
 
+    def _rest(self) -> None:
+        """Let go of what the last generations worked in."""
+        self._on_device = []
+        self._device.give_back()
+
     def _obey_cancels(self) -> list[str]:
         asked, self._to_cancel = self._to_cancel, set()
         return [job_id for job_id in sorted(asked) if self._flying.pop(job_id, None)]
+
+    def _next_group(self) -> list[Generation]:
+        """Choose whose turn it is; of none, where all wait for their frames to be taken, after a pause."""
+        ready = [g for g in self._flying.values() if not g.held_up]
+        if self._flying and not ready:
+            time.sleep(_PAUSE_S)
+        return next_group(ready, self._family, self._max_batch)
 
     def _work(self, group: list[Generation]) -> None:
         """One quantum for the group; all of it is in the same stage."""
@@ -155,9 +173,7 @@ class Engine:
             group[0].encode(self._family)
         else:
             group[0].decode(self._family)
-        if self._family.device.type == "cuda":
-            # Progress is told when it is true, not when it is queued.
-            torch.cuda.synchronize(self._family.device)
+        self._device.wait()  # progress is told when it is true, not when it is queued
         share = (time.perf_counter() - began) / len(group)
         for generation in group:
             generation.stage_s[stage.value] = generation.stage_s.get(stage.value, 0.0) + share
@@ -174,34 +190,9 @@ class Engine:
 
     def _completed(self, generation: Generation) -> Completed:
         """Say that an output is complete; with the next one, if there is one, the generation flies on."""
-        cost = Cost(dict(generation.stage_s), _peak_memory_bytes(self._family.device))
+        cost = Cost(dict(generation.stage_s), self._device.peak_memory_bytes())
         latents, output = self._family.finish(generation.sample), generation.output
         more = generation.next_output()
         if more:
             self._flying[generation.job_id] = generation
         return Completed(generation.job_id, cost, latents, output, last=not more)
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfMemory`."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory() from error
-    except RuntimeError as error:
-        # The CPU allocator has no class of its own.
-        if "can't allocate memory" not in str(error):
-            raise
-        raise _out_of_memory() from error
-
-
-def _out_of_memory() -> OutOfMemory:
-    return OutOfMemory("The device ran out of memory; ask for a smaller size or fewer frames.")
-
-
-def _peak_memory_bytes(device: torch.device) -> int:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -16,7 +16,14 @@ from vitascope import wire
 from vitascope.engine import events
 from vitascope.engine.engine import Engine
 from vitascope.engine.generation import Stage
-from vitascope.errors import GenerationFailed, NotFound, OutOfMemory, StorageFailed, VitascopeError
+from vitascope.errors import (
+    DeviceLost,
+    GenerationFailed,
+    NotFound,
+    OutOfMemory,
+    StorageFailed,
+    VitascopeError,
+)
 from vitascope.media.artifacts import Artifacts
 from vitascope.media.clips import load_clip
 from vitascope.media.inputs import load_picture
@@ -38,7 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class Loop:
-    """One engine's driver. `run` returns after a `Shutdown`, when everything is parked or finished."""
+    """One engine's driver. `run` returns after a `Shutdown`, when everything is parked or finished.
+
+    It returns, too, when the device breaks: what is done already is stored, and another process takes up the rest.
+    """
 
     def __init__(
         self, engine: Engine, line: Line, artifacts: Artifacts, *, checkpoint_interval_s: float
@@ -52,8 +62,21 @@ class Loop:
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="worker")
         self._stopping = False
 
-    def run(self) -> None:
-        """Work until told to stop."""
+    def run(self) -> int:
+        """Work until told to stop; return the process's exit status, which is not 0 if the device broke."""
+        try:
+            self._work()
+        except DeviceLost:
+            log.exception("the device broke: this worker ends, so that another may begin")
+            for job in self._jobs.values():
+                job.outputs.wait()
+                job.outputs.abandon()
+            return 1
+        finally:
+            self._threads.shutdown(wait=True)
+        return 0
+
+    def _work(self) -> None:
         while not self._stopping:
             for command in self._line.take(wait=not self._engine.busy):
                 self._obey(command)
@@ -61,12 +84,13 @@ class Loop:
                 self._guard(self._tick, self._engine.drop_current)
         for job in list(self._jobs.values()):
             self._park(job)
-        self._threads.shutdown(wait=True)
 
     def _guard(self, work: Callable[[], None], whose: Callable[[], Sequence[str]]) -> None:
-        """Work for some generations; what goes wrong ends these and no others."""
+        """Work for some generations; what goes wrong ends these and no others, but for a broken device."""
         try:
             work()
+        except DeviceLost:
+            raise
         except Exception as error:  # noqa: BLE001  # the one place where a bug becomes a failed job
             for job_id in whose():
                 self._fail(job_id, error)

@@ -52,8 +52,9 @@ def work(settings: Settings, channel: Channel) -> int:
         return 0
     channel.send(wire.Ready(card=family.card, pid=os.getpid()))
     artifacts = FolderArtifacts(settings.artifacts_dir)
-    Loop(Engine(family), channel, artifacts, checkpoint_interval_s=settings.checkpoint_interval_s).run()
-    return 0
+    return Loop(
+        Engine(family), channel, artifacts, checkpoint_interval_s=settings.checkpoint_interval_s
+    ).run()
 
 
 if __name__ == "__main__":
