@@ -1,4 +1,4 @@
-"""What the engine asks of a device beside arithmetic: to wait, to give memory back, and what its errors mean."""
+"""What the engine asks of a device beside arithmetic: to wait, to give memory back; what its errors mean."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ _NO_MEMORY = (
     "CUDNN_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
 )
+_OUT_OF_MEMORY = "The device ran out of memory; ask for a smaller size or fewer frames."
+_LOST = "The device stopped working; start this process anew to use it again."
 
 
 class Device:
@@ -82,19 +84,15 @@ def device_at(where: torch.device) -> Device:
 
 @contextmanager
 def errors_of(device: Device) -> Iterator[None]:
-    """Turn every way of running out of memory into `OutOfMemory`, and what breaks a device into `DeviceLost`."""
+    """Turn what is raised into `OutOfMemory` where memory lacks, `DeviceLost` where the device is broken."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if _lacks_memory(error):
             clear_frames(error.__traceback__)  # they hold the tensors of what was begun
-            raise OutOfMemory(
-                "The device ran out of memory; ask for a smaller size or fewer frames."
-            ) from error
+            raise OutOfMemory(_OUT_OF_MEMORY) from error
         if isinstance(error, torch.AcceleratorError) or not device.answers():
-            raise DeviceLost(
-                "The device stopped working; start this process anew to use it again."
-            ) from error
+            raise DeviceLost(_LOST) from error
         raise
 
 

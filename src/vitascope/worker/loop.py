@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 class Loop:
     """One engine's driver. `run` returns after a `Shutdown`, when everything is parked or finished.
 
-    It returns, too, when the device breaks: what is done already is stored, and another process takes up the rest.
+    It returns, too, when the device breaks: what is done is stored, and another process takes up the rest.
     """
 
     def __init__(
