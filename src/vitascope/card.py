@@ -187,8 +187,12 @@ def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
 
 
 def _guidance(wish: Wish, native: Defaults) -> float:
-    given = wish.first_frame or wish.last_frame
-    other = native.guidance_scale_with_frames if given else None
+    return native_guidance(native, with_frames=bool(wish.first_frame or wish.last_frame))
+
+
+def native_guidance(native: Defaults, *, with_frames: bool) -> float:
+    """Return the guidance scale of a request that names none, with or without a first or last frame."""
+    other = native.guidance_scale_with_frames if with_frames else None
     return native.guidance_scale if other is None else other
 
 

@@ -103,3 +103,22 @@ def test_sound_is_granted_where_it_is_what_the_model_does(makes_sound, asked):
             InvalidRequest, match="makes sound with every clip" if makes_sound else "makes no sound"
         ):
             read_wish(body, card)
+
+
+@pytest.mark.parametrize(
+    ("given", "continues", "native"),
+    [
+        ({}, False, 5.0),
+        ({"image_reference": {"image_url": "https://pictures.example/a.png"}}, False, 2.0),
+        ({"video": {"id": "video_1"}}, True, 2.0),
+        ({"video": {"id": "video_1"}}, False, 5.0),
+    ],
+)
+def test_a_second_guidance_like_the_native_one_asks_a_single_transformer_for_nothing(
+    given, continues, native
+):
+    card = replace(CARD, defaults=replace(CARD.defaults, guidance_scale_with_frames=2.0))
+    for scale in (5.0, 2.0):
+        body = Body({"prompt": "x", **given, "guidance_scale_2": scale})
+        wish = read_wish(body, card, continues=continues).wish
+        assert wish.guidance_scale_2 == (None if scale == native else scale)

@@ -7,7 +7,6 @@ pictures that the clip stands for.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from vitascope.api.choosing import chosen_card
@@ -65,7 +64,7 @@ def read_edit(body: Body, card: ModelCard) -> Reading:
 
 def read_extension(body: Body, card: ModelCard) -> Reading:
     """Understand an extension; a last frame is where it goes. Raises `InvalidRequest`."""
-    reading = _with_clip(read_wish(body, card))
+    reading = _with_clip(read_wish(body, card, continues=True))
     if reading.first_frame is not None:
         raise InvalidRequest(
             "An extension begins with the last frame of its clip, and takes no other.",
@@ -75,7 +74,7 @@ def read_extension(body: Body, card: ModelCard) -> Reading:
         raise InvalidRequest("An extension makes new frames only; leave strength out.", param="strength")
     if reading.wish.seconds is None and reading.wish.num_frames is None:
         raise InvalidRequest("Missing required parameter: 'seconds', or num_frames.", param="seconds")
-    return replace(reading, continues=True)
+    return reading
 
 
 def _with_clip(reading: Reading) -> Reading:

@@ -10,7 +10,7 @@ from vitascope.api.fields import FIELDS, VIDEO_FIELDS, Known, Use
 from vitascope.api.intake import Body
 from vitascope.api.pictures import CLIP, Source, one_source
 from vitascope.api.values import INTEGER, wrong_type
-from vitascope.card import MAX_OUTPUTS, ModelCard, Wish
+from vitascope.card import MAX_OUTPUTS, ModelCard, Wish, native_guidance
 from vitascope.errors import InvalidRequest, UnknownField
 from vitascope.media.clip_decoding import is_clip
 from vitascope.media.inputs import RESIZE_MODES
@@ -44,8 +44,8 @@ class Reading:
     warnings: tuple[str, ...] = ()
 
 
-def read_wish(body: Body, card: ModelCard) -> Reading:
-    """Understand a body for one model.
+def read_wish(body: Body, card: ModelCard, *, continues: bool = False) -> Reading:
+    """Understand a body for one model; one that `continues` a clip begins with its last frame.
 
     Raises:
         UnknownField: a field that nobody knows; the message names the nearest one.
@@ -56,9 +56,9 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
     wishes, warnings = _read_fields(values, card)
     _check_files(body, card)
     wishes |= _size(values, wishes)
-    warnings += _drop_second_guidance(wishes, card)
     first, video = _first_frame_or_clip(values, body)
     last = one_source(LAST_FRAME_FIELDS, values, body.files)
+    warnings += _drop_second_guidance(wishes, card, with_frames=bool(first or last or continues))
     num_outputs = _num_outputs(values)
     _check_sound(values, card)
     _check_task_type(values, first, last, video)
@@ -75,6 +75,7 @@ def read_wish(body: Body, card: ModelCard) -> Reading:
         first_frame=first,
         last_frame=last,
         video=video,
+        continues=continues,
         resize_mode=resize_mode,
         sized_by="size" if "size" in values else None,
         warnings=tuple(warnings),
@@ -170,12 +171,12 @@ def _size(values: dict[str, Any], wishes: dict[str, Any]) -> dict[str, int]:
     return {"width": width, "height": height}
 
 
-def _drop_second_guidance(wishes: dict[str, Any], card: ModelCard) -> list[str]:
+def _drop_second_guidance(wishes: dict[str, Any], card: ModelCard, *, with_frames: bool) -> list[str]:
     """Grant a second transformer's guidance where there is none but it asks for the same all along.
 
     Where both would do the same, the border between them means nothing and is granted, too.
     """
-    guidance = wishes.get("guidance_scale", card.defaults.guidance_scale)
+    guidance = wishes.get("guidance_scale", native_guidance(card.defaults, with_frames=with_frames))
     if card.defaults.guidance_scale_2 is not None or wishes.get("guidance_scale_2") != guidance:
         return []
     idle = [name for name in ("guidance_scale_2", "boundary_ratio") if wishes.pop(name, None) is not None]
