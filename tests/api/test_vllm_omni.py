@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import base64
 import json
+import threading
 import time
 
 import pytest
 
 from vitascope.api.fields import FIELDS
+from vitascope.errors import StoreUnavailable
 from vitascope.jobs.job import Failure
 
 SYNC = "/v1/videos/sync"
@@ -51,6 +53,26 @@ def test_sync_answers_the_clip_with_its_headers_and_leaves_nothing(house, waitin
     assert house.store.waited_for() == []
     assert house.store.page(after=None, limit=9, order="asc")[0] == []
     assert list(house.artifacts.keys()) == []
+
+
+def test_what_was_waited_for_goes_as_soon_as_the_store_answers_again(house, waiting_call, monkeypatch):
+    answer, [job_id] = waiting_call(SYNC, json=PROMPT)
+    delete, is_there, gone = house.store.delete, threading.Event(), threading.Event()
+
+    def delete_if_there(*args):
+        if not is_there.is_set():
+            raise StoreUnavailable("it is down")
+        job = delete(*args)
+        gone.set()
+        return job
+
+    monkeypatch.setattr(house.store, "delete", delete_if_there)
+    house.finish(job_id)
+    assert answer.result(600).status_code == 200
+    assert [job.id for job in house.store.waited_for()] == [job_id]
+    is_there.set()
+    assert gone.wait(600)
+    assert house.store.waited_for() == []
 
 
 def test_sync_tells_what_had_no_effect(house, waiting_call):

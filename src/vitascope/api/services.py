@@ -5,6 +5,7 @@ The server builds a `Services` once; nothing in this room builds, starts or stop
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -145,7 +146,8 @@ class Services:
 
     `await decoding(call, ...)` does so with what may take minutes of a processor, so that all else goes on.
 
-    Once `stopping` is set, calls that wait for a job end as soon as that job is notified of.
+    Once `stopping` is set, calls that wait for a job end as soon as that job is notified of. `errands` are
+    what is still to be done for calls that were answered.
     """
 
     settings: Settings
@@ -160,6 +162,7 @@ class Services:
     off_loop: Offload = field(default_factory=lambda: Offload(STORE_THREADS, "api-store"))
     decoding: Offload = field(default_factory=lambda: Offload(DECODING_THREADS, "api-clips"))
     stopping: threading.Event = field(default_factory=threading.Event)
+    errands: set[asyncio.Task[None]] = field(default_factory=set)
 
     def close(self) -> None:
         """Let the api's threads end once their calls are done."""

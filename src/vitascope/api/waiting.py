@@ -1,6 +1,7 @@
 """Calls that wait for their job: a durable one like any other, but it ends when its caller leaves.
 
-Once the answer was sent, or could not be, nothing of it is left but what the answer chose to keep.
+Once the answer was sent, or could not be, nothing of it is left but what the answer chose to keep; if the
+store may not answer just then, as soon as it does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from vitascope.api.services import Services
-from vitascope.errors import Cancelled, NotFound, Unavailable, of_code
+from vitascope.errors import Cancelled, NotFound, StoreUnavailable, Unavailable, of_code
 from vitascope.jobs.job import Job, State
+
+TRY_AGAIN_S = 0.5  # while the store may not answer
 
 Answer = Callable[[Job], Awaitable[Response]]
 
@@ -60,10 +63,29 @@ class Waiting(Response):
 
     async def _release(self) -> None:
         try:
-            await self._services.off_loop(let_go, self._services, self._id)
+            if not await self._let_go():
+                errand = asyncio.create_task(self._let_go_later())
+                self._services.errands.add(errand)
+                errand.add_done_callback(self._services.errands.discard)
         finally:
             self._services.scheduling.wake()
             self._on_end()
+
+    async def _let_go(self) -> bool:
+        """Let the job go; false if the store does not answer."""
+        try:
+            await self._services.off_loop(let_go, self._services, self._id)
+        except StoreUnavailable:
+            return False
+        return True
+
+    async def _let_go_later(self) -> None:
+        """Let the job go once the store answers; if the server stops before, its next start does it."""
+        while True:
+            await asyncio.sleep(TRY_AGAIN_S)
+            if self._services.stopping.is_set() or await self._let_go():
+                break
+        self._services.scheduling.wake()
 
     async def _done_or_left(self, receive: Receive) -> Job:
         done, leaving = asyncio.create_task(self._done()), asyncio.create_task(_left(receive))
