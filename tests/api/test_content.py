@@ -3,6 +3,9 @@ from __future__ import annotations
 import hashlib
 
 import pytest
+from fastapi import Request
+
+from vitascope.api.content import file_response
 
 
 @pytest.fixture
@@ -112,6 +115,22 @@ def test_a_file_that_vanished_is_404_for_get_and_head(client, house, url, submit
         house.artifacts.delete(file.key)
     assert client.get(url).status_code == 404
     assert client.head(url).status_code == 404
+
+
+async def test_a_clip_that_expires_in_the_moment_of_its_download_arrives_whole(house, submitted, clip):
+    house.finish(submitted)
+    file = house.store.get(submitted).file("video")
+    scope = {"type": "http", "method": "GET", "path": "/", "headers": [], "asgi": {"spec_version": "2.4"}}
+    answer = await file_response(Request(scope), house.artifacts, file, file_name="a.mp4")
+    house.artifacts.delete(file.key)
+    sent = []
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    await answer(scope, None, send)
+    assert sent[0]["status"] == 200
+    assert b"".join(message.get("body", b"") for message in sent) == clip
 
 
 def test_the_variant_must_be_one_that_is_made(client, url, clip):

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from vitascope.api.errors import body, in_words_of, refusals
 from vitascope.media.artifacts import Artifacts
@@ -73,10 +74,11 @@ async def file_response(
     if wanted is not None:
         headers["content-range"] = f"bytes {span.start}-{span.stop - 1}/{file.size_bytes}"
     status = 200 if wanted is None else 206
-    await asyncio.to_thread(artifacts.size, file.key)  # raises before the status is sent
+    there = await asyncio.to_thread(artifacts.open, file.key)  # raises before the status is sent
     if request.method == "HEAD":
+        there.close()
         return Response(status_code=status, headers=headers, media_type=file.media_type)
-    return StreamingResponse(read_chunks(artifacts, file.key, span), status, headers, file.media_type)
+    return _FileAnswer(there, span, status, headers, file.media_type)
 
 
 async def whole_file(artifacts: Artifacts, file: StoredFile, headers: Mapping[str, str]) -> Response:
@@ -112,15 +114,32 @@ def _unsatisfiable(path: str, size: int) -> Response:
 
 async def read_chunks(artifacts: Artifacts, key: str, span: range) -> AsyncIterator[bytes]:
     """Yield the bytes of a part of a stored file. Raises `NotFound`."""
-    file = await asyncio.to_thread(artifacts.open, key)
-    try:
-        await asyncio.to_thread(file.seek, span.start)
-        left = len(span)
-        while left > 0:
-            chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
-            if not chunk:
-                return
-            left -= len(chunk)
+    with await asyncio.to_thread(artifacts.open, key) as file:
+        async for chunk in _chunks(file, span):
             yield chunk
-    finally:
-        file.close()
+
+
+class _FileAnswer(StreamingResponse):
+    """Part of a file that is open already: one that expires or is deleted meanwhile arrives whole."""
+
+    def __init__(
+        self, file: BinaryIO, span: range, status: int, headers: Mapping[str, str], media_type: str
+    ) -> None:
+        super().__init__(_chunks(file, span), status, headers, media_type)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        with self._file:
+            await super().__call__(scope, receive, send)
+
+
+async def _chunks(file: BinaryIO, span: range) -> AsyncIterator[bytes]:
+    await asyncio.to_thread(file.seek, span.start)
+    left = len(span)
+    while left > 0:
+        chunk = await asyncio.to_thread(file.read, min(CHUNK_BYTES, left))
+        if not chunk:
+            return
+        left -= len(chunk)
+        yield chunk
