@@ -9,8 +9,9 @@ import pytest
 
 from vitascope.card import Defaults, ModelCard, Rules
 from vitascope.cli.output import Output, automatic_name
+from vitascope.engine.events import Cost
 from vitascope.errors import InvalidRequest
-from vitascope.library import Clip, Cost
+from vitascope.library import Clip
 from vitascope.media.frames import read_frames
 from vitascope.media.provenance import read_provenance
 from vitascope.request import GenerationRequest

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vitascope.card import ModelCard, Wish
-from vitascope.errors import InvalidMedia
+from vitascope.errors import InvalidMedia, InvalidType
 from vitascope.media.arrays import Pixels
 from vitascope.media.clip_decoding import Facts, Fit, Limits, fitted, frames, probe
 from vitascope.media.clip_fitting import Settled, settle
@@ -47,6 +47,7 @@ def open_clip(video: VideoInput, *, fps: float) -> LocalClip:
     """Measure a clip; `fps` is how fast frames in memory run.
 
     Raises:
+        InvalidType: neither a path nor an array.
         InvalidMedia: a file that cannot be read, or an array that is not uint8 (frames, height, width, 3).
 
     """
@@ -56,6 +57,11 @@ def open_clip(video: VideoInput, *, fps: float) -> LocalClip:
         except OSError as error:
             raise InvalidMedia(f"video: {video} cannot be read ({error.strerror}).", param="video") from None
         return LocalClip(data, probe(data, LIMITS))
+    if not isinstance(video, np.ndarray):
+        raise InvalidType(
+            f"video is {video!r:.60}; it must be a path or a uint8 array (frames, height, width, 3).",
+            param="video",
+        )
     if video.dtype != np.uint8 or video.ndim != 4 or video.shape[3] != 3 or not len(video):
         raise InvalidMedia(
             f"video is an array of {video.dtype} {video.shape}; it must be uint8 (frames, height, width, 3).",

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vitascope.errors import InvalidMedia, InvalidRequest
+from vitascope.errors import InvalidMedia, InvalidRequest, InvalidType
 from vitascope.media.arrays import Picture
 from vitascope.media.inputs import RESIZE_MODES, decode, fit
 
@@ -21,6 +21,7 @@ def open_picture(image: PictureInput | None, param: str) -> Picture | None:
     """Decode a picture to uint8 (H, W, 3).
 
     Raises:
+        InvalidType: neither a path, nor an image, nor an array.
         InvalidMedia: a file that cannot be read, or an array that is something else.
 
     """
@@ -28,6 +29,11 @@ def open_picture(image: PictureInput | None, param: str) -> Picture | None:
         return None
     if isinstance(image, str | Path):
         image = _read(Path(image), param)
+    if not isinstance(image, Image.Image | np.ndarray):
+        raise InvalidType(
+            f"{param} is {image!r:.60}; it must be a path, a PIL image or a uint8 array (height, width, 3).",
+            param=param,
+        )
     array = np.asarray(image.convert("RGB") if isinstance(image, Image.Image) else image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3:
         raise InvalidMedia(

@@ -1,115 +1,36 @@
-"""The public Python API, on the same engine as the server: load a model, generate, get frames, save.
-
-import vitascope
-model = vitascope.load()
-clip = model.generate("a red circle moving right on a blue background", seed=1)
-clip.save("circle.mp4")
-"""
+"""Loading a model in this process, and making clips with it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from vitascope.card import WISH_FIELDS, ModelCard, Wish, request_warnings, resolve
+from vitascope.card import ModelCard, Wish, request_warnings, resolve
 from vitascope.config import BUNDLED_MODEL
 from vitascope.config.model_source import ModelSource
-from vitascope.config.named_paths import parse_adapter
 from vitascope.engine.engine import Engine
-from vitascope.engine.events import Advanced, Completed, Cost, Event, Failed, Warned
+from vitascope.engine.events import Advanced, Completed, Event, Failed, Warned
 from vitascope.engine.load import load_family
-from vitascope.errors import GenerationFailed, InvalidRequest, InvalidType, UnknownField, nearest
-from vitascope.media.arrays import Picture, Pixels, Samples
+from vitascope.errors import GenerationFailed
+from vitascope.library.arguments import adapters_of, check_threads, check_types, files_of, wish_of
+from vitascope.library.clip import Clip
+from vitascope.media.arrays import Picture
 from vitascope.media.clips import joined
 from vitascope.media.inputs import picture_key
 from vitascope.media.local_clips import LocalClip, VideoInput, continuation_of, open_clip, with_clip
 from vitascope.media.local_pictures import PictureInput, check_resize_mode, fit_picture, open_picture
 from vitascope.media.lossless import clip_key
-from vitascope.media.provenance import describe
-from vitascope.media.sound import to_wav
-from vitascope.media.video import AudioFormat, VideoWriter
 from vitascope.models.family import Chunk, Media
-from vitascope.request import AttentionCache, GenerationRequest
-from vitascope.sampling.trajectory import Streams
+from vitascope.request import GenerationRequest
 from vitascope.weights.reading import OnLoad
 
 OnProgress = Callable[[Advanced], None]
 OnDownload = Callable[[int, int], None]
-
-_APART = {"prompt", "num_outputs", "continues", "first_frame", "last_frame", "video", "loras"}
-_WISHES = [name for name in WISH_FIELDS if name not in _APART]
-_KEYWORDS = [*_WISHES, "image", "last_image", "loras", "on_progress", "resize_mode", "video"]
-_TYPES = {name: get_args(hint)[0] for name, hint in get_type_hints(Wish).items()}  # each or None
-_KINDS: dict[Any, str] = {
-    int: "a whole number",
-    float: "a number",
-    str: "a text",
-    AttentionCache: "an AttentionCache",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """A finished clip. `frames` are uint8 (T, H, W, 3), RGB; `latents` the final ones, before decoding.
-
-    `audio` is float32 (channels, samples) in -1..1 at `sample_rate`, for models that make sound.
-    """
-
-    frames: Pixels = field(repr=False)
-    request: GenerationRequest
-    card: ModelCard = field(repr=False)
-    latents: Tensor | Streams = field(repr=False)
-    stats: Cost
-    warnings: tuple[str, ...] = ()
-    audio: Samples | None = field(default=None, repr=False)
-    sample_rate: int | None = None
-
-    @property
-    def fps(self) -> float:
-        """Frames a second."""
-        return self.request.fps
-
-    @property
-    def seed(self) -> int:
-        """The seed that makes this clip again."""
-        return self.request.seed
-
-    def save(self, path: str | Path) -> Path:
-        """Write an MP4 (H.264) that carries the request and the model's identity; return its path."""
-        path = Path(path).absolute()  # FFmpeg takes what stands before a colon for a protocol
-        height, width = self.frames.shape[1:3]
-        with VideoWriter(
-            path,
-            width=width,
-            height=height,
-            fps=self.fps,
-            title=self.request.prompt,
-            metadata=describe(self.request, self.card),
-            audio=self._audio_format(),
-        ) as writer:
-            writer.write(self.frames)
-            if self.audio is not None:
-                writer.write_audio(self.audio)
-        return path
-
-    def save_audio(self, path: str | Path) -> Path:
-        """Write the sound as WAV and return its path. Raises `InvalidRequest` for a clip without sound."""
-        if self.audio is None or self.sample_rate is None:
-            raise InvalidRequest(f"{self.card.name} makes no sound; there is none to write.")
-        path = Path(path)
-        path.write_bytes(to_wav(self.audio, self.sample_rate))
-        return path
-
-    def _audio_format(self) -> AudioFormat | None:
-        if self.audio is None or self.sample_rate is None:
-            return None
-        return AudioFormat(self.sample_rate, self.audio.shape[0])
 
 
 class Model:
@@ -157,9 +78,10 @@ class Model:
             OutOfMemory: the clip is too large for the device.
 
         """
+        check_types(on_progress=on_progress)
         resize_mode = check_resize_mode(wishes.pop("resize_mode", "error"))
         media = Media(open_picture(image, "image"), open_picture(last_image, "last_image"))
-        wish = _wish(prompt, media, loras, wishes)
+        wish = wish_of(prompt, media, loras, wishes)
         if video is None:
             return self._make(*_fitted(resolve(wish, self.card), media, resize_mode), on_progress)
         source = self._open(video, wish)
@@ -186,9 +108,10 @@ class Model:
 
         Raises what `generate` raises.
         """
+        check_types(on_progress=on_progress)
         resize_mode = check_resize_mode(wishes.pop("resize_mode", "error"))
         media = Media(last_frame=open_picture(last_image, "last_image"))
-        wish = _wish(prompt, media, loras, wishes)
+        wish = wish_of(prompt, media, loras, wishes)
         source = self._open(video, wish)
         wish, settled = with_clip(wish, self.card, source, resize_mode=resize_mode, continues=True)
         request = resolve(wish, self.card)
@@ -245,7 +168,7 @@ def load(
     dtype: str | None = None,
     num_threads: int | None = None,
     revision: str | None = None,
-    cache_dir: Path | None = None,
+    cache_dir: str | Path | None = None,
     offline: bool = False,
     on_download: OnDownload | None = None,
     on_load: OnLoad | None = None,
@@ -266,61 +189,42 @@ def load(
     two experts, such files by `transformer` and `transformer_2`.
 
     Raises:
+        InvalidType: an argument of another type.
         CheckpointError: there is no such model or adapter, or it cannot be used.
-        ConfigurationError: a device or dtype that is not known or not there, or a revision of a folder.
+        ConfigurationError: a device or dtype that is not known or not there, fewer threads than one, or a
+            revision of a folder.
 
     """
+    check_types(
+        path=path,
+        device=device,
+        dtype=dtype,
+        num_threads=num_threads,
+        revision=revision,
+        cache_dir=cache_dir,
+        offline=offline,
+        on_download=on_download,
+        on_load=on_load,
+    )
+    check_threads(num_threads)
+    adapters, replaced = adapters_of(loras), files_of(transformer_path)
     if num_threads is not None:
         torch.set_num_threads(num_threads)
     family = load_family(
         ModelSource(
             BUNDLED_MODEL if path is None else path,
             revision=revision,
-            cache_dir=cache_dir,
+            cache_dir=None if cache_dir is None else Path(cache_dir),
             offline=offline,
-            replaced=_replaced(transformer_path),
+            replaced=replaced,
         ),
         device=device,
         dtype=dtype,
         on_download=on_download,
         on_load=on_load,
-        adapters=[parse_adapter(f"{name}={path}") for name, path in (loras or {}).items()],
+        adapters=adapters,
     )
     return Model(Engine(family))
-
-
-def _replaced(transformer_path: str | Path | Mapping[str, str | Path] | None) -> dict[str, Path]:
-    if transformer_path is None:
-        return {}
-    if isinstance(transformer_path, str | Path):
-        return {"transformer": Path(transformer_path)}
-    return {part: Path(path) for part, path in transformer_path.items()}
-
-
-def _wish(prompt: str, media: Media, loras: Mapping[str, float] | None, wishes: Mapping[str, Any]) -> Wish:
-    for name in wishes:
-        if name not in _WISHES:
-            others = [known for known in _KEYWORDS if known != name]
-            raise UnknownField(f"There is no keyword {name!r}{nearest(name, others)}", param=name)
-    return Wish(
-        prompt=_typed("prompt", prompt),
-        first_frame=None if media.first_frame is None else "to be fitted",
-        last_frame=None if media.last_frame is None else "to be fitted",
-        loras=tuple((loras or {}).items()),
-        **{name: _typed(name, value) for name, value in wishes.items()},
-    )
-
-
-def _typed(name: str, value: Any) -> Any:
-    """Return a value as its keyword has it: numbers of numpy become Python's. Raises `InvalidType`."""
-    kind = _TYPES[name]
-    if value is None or (isinstance(value, kind) and not isinstance(value, bool)):
-        return value
-    if kind is int and isinstance(value, np.integer):
-        return int(value)
-    if kind is float and isinstance(value, int | np.integer | np.floating) and not isinstance(value, bool):
-        return float(value)
-    raise InvalidType(f"{name} is {value!r:.60}; it must be {_KINDS[kind]}.", param=name)
 
 
 def _fitted(request: GenerationRequest, media: Media, mode: str) -> tuple[GenerationRequest, Media]:

@@ -152,6 +152,9 @@ def test_a_picture_of_another_size_is_refused_or_fitted_as_asked(pictures: vitas
         ({"negative_prompt": 5}, "negative_prompt is 5; it must be a text."),
         ({"prompt": ["a cat"]}, "prompt is ['a cat']; it must be a text."),
         ({"attention_cache": (1, 2, 3)}, "attention_cache is (1, 2, 3); it must be an AttentionCache."),
+        ({"on_progress": "print"}, "on_progress is 'print'; it must be a function."),
+        ({"image": 3}, "image is 3; it must be a path, a PIL image or a uint8 array (height, width, 3)."),
+        ({"video": 3}, "video is 3; it must be a path or a uint8 array (frames, height, width, 3)."),
     ],
 )
 def test_a_value_of_another_type_is_refused_by_name(
