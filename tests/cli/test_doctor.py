@@ -62,7 +62,7 @@ def test_a_port_in_use_is_broken_with_status_1(vitascope, tmp_path):
         ({"host": "0.0.0.0"}, "address", "no API key is set"),
         ({"model_path": "no such folder"}, "model", "There is no folder 'no such folder'"),
         ({"model_path": "owner/name", "offline": True}, "model", "owner/name"),
-        ({"device": "cuda:99"}, "device", "this machine has"),
+        ({"device": "cuda:99"}, "device", "use cpu"),
     ],
 )
 def test_what_serve_would_refuse_is_broken(settings, change, name, found):
@@ -91,6 +91,23 @@ def test_a_torch_without_cuda_beside_an_nvidia_driver_is_told(settings):
     check = verdicts(settings, replace(MACHINE, has_nvidia_driver=True))["torch"]
     assert (check.verdict, check.remedy) == ("note", "pip install --force-reinstall torch")
     assert "torch" not in verdicts(settings, replace(MACHINE, has_nvidia_driver=True, torch_cuda="12.8"))
+
+
+def test_a_driver_that_torch_cannot_use_is_told_in_torchs_words(settings):
+    old = "The NVIDIA driver on your system is too old (found version 12020)."
+    machine = replace(MACHINE, has_nvidia_driver=True, torch_cuda="13.0", cuda_trouble=old)
+    check = verdicts(settings, machine)["torch"]
+    assert (check.verdict, check.found) == (
+        "note", f"torch 2.9 cannot use this machine's NVIDIA driver: {old}",
+    )  # fmt: skip
+    assert "update the driver" in check.remedy
+
+
+def test_a_device_that_only_emulates_bfloat16_is_told_once(settings):
+    old, new = Device(name="T4", memory_bytes=1, computes_bfloat16=False), Device(name="L4", memory_bytes=1)
+    check = verdicts(settings, replace(MACHINE, devices=(old, old, new)))["bfloat16"]
+    assert (check.verdict, check.found) == ("note", "T4 only emulates bfloat16, in which models run on it")
+    assert "bfloat16" not in verdicts(settings, replace(MACHINE, devices=(new,)))
 
 
 def test_missing_packages_and_extras_come_with_their_pip_line(settings, monkeypatch):

@@ -4,7 +4,8 @@ import torch
 from tiny_models import tiny
 from vitascope.config.model_source import ModelSource
 from vitascope.engine.load import load_family, pick_device
-from vitascope.errors import ConfigurationError
+from vitascope.errors import ConfigurationError, OutOfMemory
+from vitascope.weights.reading import Reading
 
 
 def test_auto_picks_a_device_that_is_there() -> None:
@@ -19,8 +20,18 @@ def test_an_unknown_device_is_refused(device: str) -> None:
 
 
 def test_a_device_that_is_not_there_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="CUDA devices"):
+    why = "CUDA devices" if torch.cuda.is_available() else "CUDA cannot be used: .*Mend that, or use cpu"
+    with pytest.raises(ConfigurationError, match=why):
         pick_device("cuda:99")
+
+
+def test_a_folder_is_not_blamed_for_the_devices_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhaust(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 26.00 GiB.")
+
+    monkeypatch.setattr(Reading, "tensors", exhaust)
+    with pytest.raises(OutOfMemory, match=r"wan21_t2v does not fit .* memory of cpu"):
+        load_family(ModelSource(tiny("wan21_t2v").folder), device="cpu")
 
 
 def test_an_unknown_dtype_is_refused() -> None:

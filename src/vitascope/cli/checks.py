@@ -91,6 +91,20 @@ def _torch(machine: Machine) -> Iterator[Check]:
             found=f"this machine has an NVIDIA driver, and torch {machine.torch} is built without CUDA",
             remedy="pip install --force-reinstall torch",
         )
+    if machine.has_nvidia_driver and machine.cuda_trouble is not None:
+        yield Check(
+            name="torch",
+            verdict="note",
+            found=f"torch {machine.torch} cannot use this machine's NVIDIA driver: {machine.cuda_trouble}",
+            remedy="update the driver, or install a torch that is built for it: https://pytorch.org",
+        )
+    for name in dict.fromkeys(device.name for device in machine.devices if not device.computes_bfloat16):
+        yield Check(
+            name="bfloat16",
+            verdict="note",
+            found=f"{name} only emulates bfloat16, in which models run on it",
+            remedy="another dtype is faster there, where the model allows it: --dtype",
+        )
 
 
 def _device(settings: Settings) -> Check:

@@ -12,15 +12,17 @@ from vitascope.config.processes import available_cores
 
 MEMORY_LIMIT = Path("/sys/fs/cgroup/memory.max")  # cgroup v2; "max" where there is none
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+_BFLOAT16_SINCE = 8  # compute capability, major
 ENCODERS = ("libx264", "aac")  # what clips and their sound are written with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Device:
-    """One accelerator."""
+    """One accelerator. `computes_bfloat16` is false where that is only emulated."""
 
     name: str
     memory_bytes: int
+    computes_bfloat16: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,7 @@ class Machine:
     devices: tuple[Device, ...]
     disk_free_bytes: int
     encoders: tuple[str, ...]
+    cuda_trouble: str | None = None  # why a torch that is built with CUDA cannot use it
 
 
 def look(data_dir: Path) -> Machine:
@@ -44,6 +47,9 @@ def look(data_dir: Path) -> Machine:
     import av.codec
     import torch
 
+    from vitascope.engine.cuda import starting_trouble
+
+    trouble = None if torch.version.cuda is None else starting_trouble()
     return Machine(
         python=platform.python_version(),
         torch=str(torch.__version__),
@@ -52,12 +58,22 @@ def look(data_dir: Path) -> Machine:
         cores=available_cores(),
         machine_cores=os.cpu_count() or 1,
         memory_bytes=usable_memory_bytes(),
-        devices=tuple(
-            Device(name=found.name, memory_bytes=found.total_memory)
-            for found in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
-        ),
+        devices=() if trouble is not None else _devices(),
         disk_free_bytes=shutil.disk_usage(nearest_folder(data_dir)).free,
         encoders=tuple(name for name in ENCODERS if _can_encode(name, av.codec.codecs_available)),
+        cuda_trouble=trouble,
+    )
+
+
+def _devices() -> tuple[Device, ...]:
+    """Look at the CUDA devices, of which there are none where CUDA does not start."""
+    import torch
+
+    return tuple(
+        Device(
+            name=found.name, memory_bytes=found.total_memory, computes_bfloat16=found.major >= _BFLOAT16_SINCE
+        )
+        for found in map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
     )
 
 

@@ -11,7 +11,8 @@ import torch
 from vitascope.card import ModelCard
 from vitascope.config.model_source import ModelSource
 from vitascope.config.named_paths import AdapterSpec
-from vitascope.errors import ConfigurationError
+from vitascope.engine.cuda import check_usable
+from vitascope.errors import ConfigurationError, OutOfMemory
 from vitascope.models.family import Family
 from vitascope.models.registry import describe, load
 from vitascope.weights.checkpoint import Checkpoint, Placement
@@ -42,15 +43,22 @@ def load_family(
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
         ConfigurationError: a device or dtype that is not known or not there.
+        OutOfMemory: the weights do not fit on the device.
 
     """
     where = pick_device(device)
     chosen_dtype = pick_dtype(dtype, where)  # before a download of hours
     root = find_model(source, on_download)
     checkpoint = Checkpoint.open(root, name or source.name, replaced=source.replaced, on_load=on_load)
-    family = load(checkpoint, Placement(where, chosen_dtype))
-    for spec in adapters:
-        family.adapters.register(spec)
+    try:
+        family = load(checkpoint, Placement(where, chosen_dtype))
+        for spec in adapters:
+            family.adapters.register(spec)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise OutOfMemory(
+            f"{checkpoint.name} does not fit into what is free of the memory of {where}; "
+            "take another device, or weights of fewer bits (transformer_path)."
+        ) from error
     # The operator's name wins over the one that a folder's manifest gives.
     family.card = replace(family.card, name=name or family.card.name, adapters=family.adapters.names)
     return family
@@ -71,19 +79,16 @@ def pick_device(device: str) -> torch.device:
     """Turn the operator's word into a device that is there.
 
     Raises:
-        ConfigurationError: an unknown word, or a device this machine lacks.
+        ConfigurationError: an unknown word, or a device that this machine lacks or PyTorch cannot use.
 
     """
     if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
         raise ConfigurationError(f"device is {device!r}; use auto, cpu, cuda or cuda:N.")
     where = torch.device(device)
-    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
-        raise ConfigurationError(
-            f"device is {device!r}, but this machine has {torch.cuda.device_count()} CUDA devices; "
-            "use cpu or auto."
-        )
+    if where.type == "cuda":
+        check_usable(where)
     return where
 
 

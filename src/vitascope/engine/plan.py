@@ -17,10 +17,10 @@ from vitascope.sampling.guidance import guides
 from vitascope.weights.checkpoint import Checkpoint
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
-_VAE_BYTES = 4  # decoders run in float32
 # Tensors of (tokens, width) that are alive at once in a block: residual, q, k, v, four of the MLP...
 _WIDTHS_ALIVE = 12
 _PROBE_SIDE, _PROBE_S = 1024, 0.2
+_ACCELERATOR_PROBE_SIDE = 8192  # smaller products are over before the next one is asked for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +65,8 @@ def estimate(
 ) -> Estimate:
     """Estimate what one clip at the card's native settings needs; its decoder is measured elsewhere.
 
+    Weights are counted in what `checkpoint` made each network in; in `dtype` where it made none.
+
     Each weight of the transformer costs two operations a token, and attention four for a pair of tokens and a
     unit of width; guidance doubles both. Two experts are both kept and take turns.
 
@@ -83,7 +85,7 @@ def estimate(
     attention = 4.0 * tokens**2 * width * depth
     return Estimate(
         weights_bytes=sum(
-            _resident_bytes(checkpoint, part, _VAE_BYTES if "vae" in part else _BYTES[dtype])
+            _resident_bytes(checkpoint, part, _BYTES[checkpoint.dtypes.get(part, dtype)])
             for part in card.components
         ),
         denoising_bytes=_WIDTHS_ALIVE * tokens * width * _BYTES[dtype],
@@ -103,12 +105,14 @@ def _entry(config: dict[str, Any], name: str) -> int:
 
 def matmul_speed(device: torch.device, dtype: torch.dtype) -> float:
     """Measure how many operations a second this device does in matrix products."""
-    a = torch.ones(_PROBE_SIDE, _PROBE_SIDE, device=device, dtype=dtype)
+    side = _PROBE_SIDE if device.type == "cpu" else _ACCELERATOR_PROBE_SIDE
+    a = torch.ones(side, side, device=device, dtype=dtype)
+    (a @ a)[0, 0].item()  # the first one makes libraries ready, which takes longer than all others
     done, began = 0, time.perf_counter()
     while time.perf_counter() - began < _PROBE_S:
         (a @ a)[0, 0].item()  # waits for the device
         done += 1
-    return done * 2.0 * _PROBE_SIDE**3 / (time.perf_counter() - began)
+    return done * 2.0 * side**3 / (time.perf_counter() - began)
 
 
 def _tokens(card: ModelCard, config: dict[str, Any]) -> int:

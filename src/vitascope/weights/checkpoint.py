@@ -39,7 +39,8 @@ class Checkpoint:
     """One folder. `index` is its model_index.json: component names to [library, class], and settings.
 
     An `outline` reads configurations alone: its networks have shapes and no weights, its identity is empty.
-    `replaced` are components whose weights come from one file instead of the folder.
+    `replaced` are components whose weights come from one file instead of the folder. `dtypes` says in what
+    each component's network was made, of those that were.
     """
 
     root: Path
@@ -48,6 +49,7 @@ class Checkpoint:
     replaced: Mapping[str, Path] = field(default_factory=dict)
     outline: bool = False
     reading: Reading = field(default_factory=Reading, repr=False, compare=False)
+    dtypes: dict[str, torch.dtype] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def open(
@@ -129,6 +131,7 @@ class Checkpoint:
             or kind, or unknown to the network.
 
         """
+        self.dtypes[part] = dtype
         source = Source(part, self.root / part, self.weight_files(part))
         read = partial(self.reading.tensors, part, source.files)
         load = load_single if part in self.replaced else load_network
@@ -138,6 +141,8 @@ class Checkpoint:
             if part in self.replaced:
                 check_single(kind, source, dtype)
             return outline(kind, source.folder, dtype)
+        except torch.OutOfMemoryError:
+            raise  # no fault of the folder
         except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
             raise self._unloadable(part, error) from error
 

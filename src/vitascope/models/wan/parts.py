@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import (
     CLIPImageProcessorPil,
@@ -119,7 +120,8 @@ def _load_text(checkpoint: Checkpoint, placement: Placement) -> TextEncoder:
 def _load_image(checkpoint: Checkpoint, placement: Placement) -> ImageEncoder:
     processor = checkpoint.processor("image_processor", _IMAGE_PROCESSORS)
     kind = checkpoint.accepted("image_encoder", {"CLIPVisionModel": CLIPVisionModel})
-    encoder = checkpoint.network("image_encoder", kind, placement.device, placement.dtype)
+    # In float32, as the reference's users are told to: a picture is encoded once, and steers every step.
+    encoder = checkpoint.network("image_encoder", kind, placement.device, torch.float32)
     return ImageEncoder(processor, encoder, placement.dtype)
 
 
