@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import socket
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from rich.console import Console
 
-from vitascope.cli.jobs import _fate
+from vitascope.cli.jobs import _fate, _moment
 from vitascope.cli.progress import JobBar
 
 
@@ -76,6 +77,15 @@ def test_another_program_at_the_address_is_told_apart(vitascope):
 def test_a_jobs_fate_is_the_exit_status(event, status, error, fate):
     video = {"id": "video_1", "status": status, "error": error, "inference_time_s": 2.5}
     assert _fate(event, video) == fate
+
+
+def test_a_time_is_that_of_this_machines_clock_with_its_zone(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "HERE-9")
+        time.tzset()
+        shown = _moment(1758941485)
+    time.tzset()
+    assert shown == "2025-09-27T11:51:25+09:00"
 
 
 def test_the_bar_shows_place_stage_step_and_seconds_left():

@@ -7,6 +7,8 @@ from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
 from typing import Any, get_type_hints
 
+from vitascope.cli.numbers import with_reader
+
 
 def taking(*parts: type[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Make a command of a function that takes one value of each of these dataclasses, in order.
@@ -29,6 +31,7 @@ def with_parameters(
     command: Callable[..., None], parameters: list[Parameter], like: Callable[..., None]
 ) -> Callable[..., None]:
     """Give a function of any keywords the signature that typer shall see, and `like`'s name and help."""
+    parameters = [with_reader(parameter) for parameter in parameters]
     command.__name__, command.__doc__ = like.__name__, like.__doc__
     command.__annotations__ = {p.name: p.annotation for p in parameters}
     command.__signature__ = Signature(parameters)  # type: ignore[attr-defined]  # what inspect looks for first

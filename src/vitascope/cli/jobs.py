@@ -6,6 +6,7 @@ import json
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,7 +92,7 @@ def show(one: One, reach: Reach) -> None:
         return
     for name, value in video.items():
         if value not in (None, [], {}):
-            typer.echo(f"{name:<16} {_shown(value)}")
+            typer.echo(f"{name:<16} {_moment(value) if name.endswith('_at') else _shown(value)}")
 
 
 @app.command()
@@ -197,6 +198,11 @@ def _fate(event: str, video: Video) -> tuple[int, str]:
     if _was_cancelled(video):
         return ENDED_BY_SOMEONE, f"{video['id']} was cancelled"
     return FAILED, f"{video['id']} failed: {video['error']['message']}"
+
+
+def _moment(unix_s: float) -> str:
+    """Write a time as this machine's clock shows it, with its zone."""
+    return datetime.fromtimestamp(unix_s, UTC).astimezone().isoformat(timespec="seconds")
 
 
 def _shown(value: Any) -> str:
