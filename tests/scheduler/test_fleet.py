@@ -8,6 +8,7 @@ import signal
 import sys
 from contextlib import asynccontextmanager
 
+import psutil
 import pytest
 
 from vitascope.config import Settings
@@ -186,6 +187,22 @@ async def test_a_worker_that_dies_while_it_loads_is_given_up_after_a_few_times(m
     async with running("sys.exit(3)") as fleet:
         ends = [(await news(fleet, Lost))[1] for _ in range(MAX_EARLY_ENDS)]
         assert ends == [Lost(3), Lost(3), Lost(3, final=True)]
+
+
+async def test_workers_that_come_and_go_leave_neither_handles_nor_tasks(monkeypatch):
+    monkeypatch.setattr(fleet_module, "FIRST_BACKOFF_S", 0.0)
+    fleet, own = Fleet(command=(sys.executable, "-S", "-c", "")), psutil.Process()
+
+    async def come_and_go(berth: str) -> tuple[int, int]:
+        """Return the numbers of handles and tasks after all workers of a berth."""
+        fleet.start(berth, Settings())
+        while not (await news(fleet, Lost))[1].final:
+            continue
+        await fleet.end(berth)
+        return own.num_fds(), len(asyncio.all_tasks())
+
+    before = await come_and_go("first")
+    assert [await come_and_go(berth) for berth in ("second", "third")] == [before, before]
 
 
 async def test_a_model_that_was_loaded_once_is_tried_again_whatever_comes(monkeypatch, tmp_path):
