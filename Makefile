@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test fuzz soak postgresql families sdk-matrix check format lint types imports spelling parity docs clean \
+.PHONY: help demo test fuzz soak kills growth postgresql families sdk-matrix check format lint types imports spelling parity docs clean \
 	train-vae train-decoder train-text encode-clips train-transformer finish-transformers export-model \
 	evaluate-model gallery
 
@@ -39,6 +39,12 @@ postgresql: $(STAMP) ## the store in PostgreSQL, and a job that survives it (nee
 
 soak: $(STAMP) ## two hundred mixed requests of all dialects at once against one server
 	$(BIN)/python -m pytest -m slow tests/e2e/test_mixed_dialects.py --timeout 3600
+
+kills: $(STAMP) ## kill -9 between every two writes of a server and its workers, and start them again
+	$(BIN)/python -m pytest -m slow tests/e2e/test_kill_points.py
+
+growth: $(STAMP) ## what a server and its worker hold after each of ten rounds of thirty tiny jobs of every fate
+	$(BIN)/python benchmarks/growth.py $(ARGS)
 
 check: lint types imports spelling ## everything that needs no running code
 

@@ -1,4 +1,4 @@
-"""`vitascope.worker.main` with an engine that a test may hold; the folder of its `Holds` comes first."""
+"""`vitascope.worker.main`, held and killed where a test says; the folder of its `Holds` comes first."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+from faults import Faults
 from holds import LOOK_S, Holds
 
 
@@ -20,6 +21,7 @@ def main() -> int:
     from vitascope.worker import main as worker
 
     worker.Engine = held_engine(holds)
+    Faults(holds.folder / "faults").install_in_worker()
     return worker.main()
 
 

@@ -16,20 +16,26 @@ import httpx
 import psutil
 import pytest
 
+from faults import Faults
 from holds import Holds
 from vitascope.config import Settings
 from vitascope.scheduler.process import WORKER
 
 PATIENCE_S = 600.0  # a net for what hangs; no test passes or fails by how long anything takes
-POLL_S = 0.02
+POLL_S, MAX_POLL_S = 0.02, 0.25  # who asks all the time takes the processor from what is waited for
+TESTS = Path(__file__).parents[1]
 
 RUN = """
 import sys
 from functools import partial
+from pathlib import Path
 from vitascope import server
 from vitascope.config import Settings
 from vitascope.observability.logs import set_up_logging
 set_up_logging()
+sys.path.insert(0, sys.argv.pop(1))
+from faults import Faults
+Faults(Path(sys.argv.pop(1))).install_in_server()
 server.Fleet = partial(server.Fleet, command=tuple(sys.argv[1:]))
 server.serve(Settings.model_validate_json(sys.stdin.buffer.read()), lambda url: print(url, flush=True))
 """
@@ -37,23 +43,26 @@ server.serve(Settings.model_validate_json(sys.stdin.buffer.read()), lambda url: 
 
 def wait_until(condition: Callable[[], Any], what: str) -> Any:
     """Poll until `condition` returns something true, and return that."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline, pause_s = time.monotonic() + PATIENCE_S, POLL_S
     while not (result := condition()):
         assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_S:g} s"
-        time.sleep(POLL_S)
+        time.sleep(pause_s)
+        pause_s = min(1.2 * pause_s, MAX_POLL_S)
     return result
 
 
 class LiveServer:
     """A server process on a data folder; may be killed and started again. `client` speaks to it.
 
-    Its workers heed `holds`, unless they are to be started by the very command of the product.
+    It heeds `faults`, and its workers `holds` too, unless they are to be started by the very command of the
+    product.
     """
 
     def __init__(self, data_dir: Path, *, own_worker: bool = False, **settings: Any) -> None:
         self.data_dir = data_dir
         self.log = data_dir.parent / f"{data_dir.name}.log"
         self.holds = Holds(data_dir.parent / f"{data_dir.name}.holds")
+        self.faults = Faults(self.holds.folder / "faults")
         self._worker = WORKER if own_worker else self.holds.command
         self.settings = {
             "data_dir": str(data_dir),
@@ -73,9 +82,10 @@ class LiveServer:
     def start(self) -> None:
         """Start it and return once it listens; `wait_ready` waits for the model."""
         Settings.model_validate(self.settings)  # wrong ones are told here
+        arguments = (RUN, str(TESTS), str(self.faults.folder), *self._worker)
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-c", RUN, *self._worker],
+                [sys.executable, "-W", "ignore", "-c", *arguments],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
             )  # fmt: skip
         self.process.stdin.write(json.dumps(self.settings, default=str))
@@ -94,6 +104,15 @@ class LiveServer:
     def wait_ready(self) -> None:
         """Return once a worker has its model loaded."""
         wait_until(lambda: self.client.get("/health").status_code == 200, "ready")
+
+    def model_states(self) -> dict[str, str]:
+        """How the models stand, by name."""
+        listed = self.client.get("/v1/models/instances").json()
+        return {entry["model_uid"]: entry["state"] for entry in listed}
+
+    def wait_loaded(self, uid: str) -> None:
+        """Return once a launched model is loaded."""
+        wait_until(lambda: self.model_states()[uid] == "ready", f"{uid} is ready")
 
     def worker_pid(self) -> int:
         """The process id of the one worker."""
