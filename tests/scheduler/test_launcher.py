@@ -20,6 +20,7 @@ from vitascope.errors import (
     LaunchForbidden,
     ModelExists,
     ModelNotFound,
+    StoreUnavailable,
 )
 from vitascope.jobs.job import Job, new_id
 from vitascope.jobs.launches import MemoryLaunches
@@ -302,6 +303,23 @@ async def test_a_terminated_model_is_gone_at_once_and_answered_when_its_memory_i
         assert "No model is served" in bench.launcher.trouble()
         bench.launcher.hear(bench.worker("new"), Lost(-9, final=True))  # comes late, means nothing
         assert bench.states() == {}
+
+
+async def test_a_termination_that_cannot_be_written_down_changes_nothing(monkeypatch):
+    async with opened() as bench:
+        await bench.launch("new")
+
+        def away(_):
+            raise StoreUnavailable("it is down")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(bench.book, "forget", away)
+            with pytest.raises(StoreUnavailable):
+                await bench.launcher.terminate("new")
+        assert bench.states() == {"first": "ready", "new": "ready"}
+        assert bench.fleet.ended == []
+        assert (await bench.launcher.terminate("new")).state is InstanceState.TERMINATED
+        assert list(bench.book.launched()) == []
 
 
 async def test_clients_neither_launch_nor_end_models_where_the_operator_forbids_it():

@@ -304,12 +304,11 @@ class Launcher:
     # ---- ends
 
     async def _end(self, slot: Slot) -> Instance:
-        """End a model for good: nobody gets it any more, then its row goes, then its process."""
-        self._drop(slot)
-        ended = self._moorings.clear(slot, InstanceState.TERMINATED, "terminated")
+        """End a model for good: its row goes, or nothing changes; then nobody gets it; then its process."""
         if not slot.configured:
             await self._forget(slot.uid)
-        await ended
+        self._drop(slot)
+        await self._moorings.clear(slot, InstanceState.TERMINATED, "terminated")
         self.on_change()
         return slot.view()
 
