@@ -77,7 +77,7 @@ def test_no_flag_is_swallowed(command, name):
     value = ("false" if "true" in row.granted else "true") if row.is_switch else "7"
     rewriter = Rewriter(COMMANDS[command].params)
     spelling = f"--{name.replace('_', '-')}={value}"
-    if row.own and {target for target, _ in row.own} <= own(command):
+    if row.own and not row.granted and {target for target, _ in row.own} <= own(command):
         assert rewriter.rewrite([spelling])
     else:
         with pytest.raises(typer.BadParameter, match=f"This version has nothing for {name}"):
@@ -153,6 +153,13 @@ def test_serve_takes_the_model_as_its_first_word(vitascope):
 def test_one_refusal_is_one_sentence():
     row = PEER_FLAGS["vae_precision"]
     assert refusal([(row, "fp16")]) == (
-        "This version has nothing for vae_precision fp16 (a precision for each part; the VAE runs in "
-        "float32); leave it out."
+        "This version has nothing for vae_precision fp16 (a precision for each part; --vae-dtype is float32 "
+        "or the model's own); leave it out."
     )
+
+
+def test_a_precision_of_the_vae_that_is_granted_is_asked_for_where_the_command_can():
+    row = PEER_FLAGS["vae_precision"]
+    assert row.meaning("fp32", {"vae_dtype"}) == {"vae_dtype": "float32"}
+    assert row.meaning("fp32", set()) == {}
+    assert row.meaning("fp16", {"vae_dtype"}) is None

@@ -14,7 +14,7 @@ from tiny_models import tiny
 from vitascope.engine.decoding_room import _Meter, decoder_bytes
 from vitascope.engine.plan import needs_of
 from vitascope.models.registry import outline
-from vitascope.weights.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 
 def test_the_meter_counts_what_is_alive_and_views_not_twice() -> None:
@@ -31,7 +31,7 @@ def test_the_meter_counts_what_is_alive_and_views_not_twice() -> None:
 def test_a_blank_decode_makes_the_frames_of_a_clip_and_larger_ones_need_more(name: str) -> None:
     made = tiny(name)
     size = made.request()
-    family = outline(Checkpoint.open(made.folder), torch.float32)
+    family = outline(Checkpoint.open(made.folder), Placement(torch.device("cpu"), torch.float32))
     pieces = list(family.decode_blank(size.num_frames, size.height, size.width))
     assert sum(piece.shape[2] for piece in pieces) == size.num_frames
     assert {tuple(piece.shape[3:]) for piece in pieces} == {(size.height, size.width)}
@@ -45,7 +45,7 @@ def test_a_blank_decode_makes_the_frames_of_a_clip_and_larger_ones_need_more(nam
 def test_the_decoder_of_a_real_shape_takes_gigabytes(tmp_path: Path) -> None:
     """The widest layers of Wan's decoder hold several tensors of four frames, 96 or 192 channels each."""
     checkpoint = Checkpoint.open(PUBLISHED["Wan2.1-T2V-1.3B"](tmp_path / "wan"))
-    needs = needs_of(checkpoint, torch.bfloat16)
+    needs = needs_of(checkpoint, Placement(torch.device("cpu"), torch.bfloat16))
     one = 4 * 192 * 4 * 480 * 832  # float32, whatever the transformer runs in
     assert 4 * one < needs.decoding_bytes < 10 * one
     assert needs.working_bytes == needs.decoding_bytes > needs.denoising_bytes

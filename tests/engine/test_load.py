@@ -3,7 +3,7 @@ import torch
 
 from tiny_models import tiny
 from vitascope.config.model_source import ModelSource
-from vitascope.engine.load import load_family, pick_device
+from vitascope.engine.load import load_family, pick_device, pick_placement
 from vitascope.errors import ConfigurationError, OutOfMemory
 from vitascope.weights.reading import Reading
 
@@ -32,6 +32,15 @@ def test_a_folder_is_not_blamed_for_the_devices_memory(monkeypatch: pytest.Monke
     monkeypatch.setattr(Reading, "tensors", exhaust)
     with pytest.raises(OutOfMemory, match=r"wan21_t2v does not fit .* memory of cpu"):
         load_family(ModelSource(tiny("wan21_t2v").folder), device="cpu")
+
+
+def test_the_cpu_has_no_vaes_in_16_bits() -> None:
+    assert not pick_placement("cpu", "bfloat16").half_vaes
+
+
+def test_an_unknown_dtype_of_the_vae_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"vae_dtype is 'fp16'; use auto or float32\."):
+        pick_placement("cpu", None, "fp16")
 
 
 def test_an_unknown_dtype_is_refused() -> None:

@@ -13,7 +13,9 @@ from tiny_models import tiny
 from vitascope.card import ModelCard
 from vitascope.engine.plan import Estimate, estimate, matmul_speed, needs_of
 from vitascope.errors import CheckpointError
-from vitascope.weights.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint, Placement
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,8 @@ def test_half_the_precision_is_less_memory_but_not_for_what_needs_more_bits(
 ) -> None:
     folder = tiny(name).folder
     whole, half = (
-        needs_of(Checkpoint.open(folder), dtype).weights_bytes for dtype in (torch.float32, torch.bfloat16)
+        needs_of(Checkpoint.open(folder), Placement(CPU, dtype)).weights_bytes
+        for dtype in (torch.float32, torch.bfloat16)
     )
     kept = sum(
         4 * stored.num_values
@@ -65,6 +68,27 @@ def test_half_the_precision_is_less_memory_but_not_for_what_needs_more_bits(
         for stored in file.tensors
     )
     assert half == (whole - kept) / 2 + kept
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype"),
+    [
+        ("wan21_t2v", torch.float32),
+        ("hunyuan_t2v", torch.float16),
+        ("hunyuan15_t2v", torch.float16),
+        ("cogvideox_5b", torch.bfloat16),
+    ],
+)
+def test_a_vae_that_has_16_bits_with_its_reference_has_them_on_an_accelerator_and_decodes_in_less(
+    name: str, dtype: torch.dtype
+) -> None:
+    checkpoint = Checkpoint.open(tiny(name).folder)
+    whole = needs_of(checkpoint, Placement(CPU, torch.bfloat16))
+    assert checkpoint.dtypes["vae"] is torch.float32
+    half = needs_of(checkpoint, Placement(CPU, torch.bfloat16, half_vaes=True))
+    assert checkpoint.dtypes["vae"] is dtype
+    share = dtype.itemsize / 4
+    assert half.decoding_bytes == pytest.approx(share * whole.decoding_bytes, rel=0.15)
 
 
 def test_time_is_operations_by_speed() -> None:

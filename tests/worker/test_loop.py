@@ -296,6 +296,23 @@ def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family
     server.until(wire.Finished, "good")
 
 
+def test_a_preview_that_memory_lacks_for_is_left_out_and_the_clip_is_made(
+    serve, generate, family, gate, monkeypatch
+):
+    def exhaust(sample):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(family, "preview", exhaust)
+    family.before_step = gate
+    server = serve()
+    server.command(generate("a"))
+    gate.wait_reached()
+    server.command(wire.WatchPreview(job_id="a", enabled=True))
+    gate.opened.set()
+    _, before = server.until(wire.Finished)
+    assert not any(isinstance(event, wire.Preview) for event in before)
+
+
 def kept_clip(artifacts, frames) -> str:
     with artifacts.new_file(SUFFIX) as pending:
         with LosslessWriter(pending.path, width=16, height=16) as writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 HEADROOM = 1.25  # activations, fragments and the runtime itself, for a clip of the model's native size
-VAE_BYTES = 4  # the VAE always runs in float32
+VAE_BYTES = 4  # as most VAEs run; where one takes less, it is little of the whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

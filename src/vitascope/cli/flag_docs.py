@@ -159,11 +159,14 @@ def _own(command: Any) -> set[str]:
 
 
 def _told(row: PeerFlag) -> str:
-    if row.own:
-        return "is " + " ".join(_spelled(name, value) for name, value in row.own)
+    own = "is " + " ".join(_spelled(name, value) for name, value in row.own)
+    if row.own and not row.granted:
+        return own
     if not row.granted:
         return f"refused: {row.feature}"
     granted = " or ".join(f"`{value}`" for value in row.granted)
+    if row.own:
+        return f"{granted} {own}; otherwise refused: {row.feature}"
     both = row.is_switch and len(row.granted) == 2
     return (
         f"accepted either way: {row.feature}"

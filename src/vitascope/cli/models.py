@@ -70,14 +70,14 @@ def _files(checkpoint: Checkpoint) -> list[str]:
 
 def _needs(runtime: Runtime, checkpoint: Checkpoint) -> list[str]:
     """Estimate memory and time on this machine."""
-    from vitascope.engine.load import default_dtype, pick_device
+    from vitascope.engine.load import pick_placement
     from vitascope.engine.plan import matmul_speed, needs_of
 
-    device = pick_device(runtime.settings().device)
-    dtype = default_dtype(device)
-    needs = needs_of(checkpoint, dtype)
-    speed = matmul_speed(device, dtype)
-    where = f"{device} in {str(dtype).removeprefix('torch.')}"
+    settings = runtime.settings()
+    placement = pick_placement(settings.device, settings.asked_dtype, settings.vae_dtype)
+    needs = needs_of(checkpoint, placement)
+    speed = matmul_speed(placement.device, placement.dtype)
+    where = f"{placement.device} in {str(placement.dtype).removeprefix('torch.')}"
     memory = f"{_size(needs.memory_bytes)}: weights {_size(needs.weights_bytes)}"
     working = f"denoising {_size(needs.denoising_bytes)}, then decoding {_size(needs.decoding_bytes)}"
     work = f"{needs.tokens:,} tokens, {needs.flops_per_step / 1e12:,.3g} TFLOP a step"

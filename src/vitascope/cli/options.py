@@ -85,6 +85,10 @@ class Runtime:
     ] = None
     device: Annotated[str | None, _in("Model", "auto, cpu, cuda or cuda:N.")] = None
     dtype: Annotated[str | None, _in("Model", "float32, bfloat16 or float16; by device if not given.")] = None
+    vae_dtype: Annotated[
+        str | None,
+        _in("Model", "float32, or auto: 16 bits on an accelerator where the reference's VAE has them."),
+    ] = None
     num_threads: Annotated[
         int | None, _in("Model", "CPU threads; 0 takes the cores of the machine.", metavar="N", min=0)
     ] = None
@@ -116,6 +120,7 @@ class Runtime:
             settings.model_path,
             device=settings.device,
             dtype=self.dtype,
+            vae_dtype=settings.vae_dtype,
             num_threads=settings.num_threads or available_cores(),
             revision=settings.model_revision,
             cache_dir=settings.model_cache_dir,

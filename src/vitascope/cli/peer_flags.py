@@ -50,7 +50,7 @@ _BY_FEATURE = {
         "attention_backend=torch_sdpa attention_backend_config attention_backend_override=torch_sdpa "
         "mask_strategy_file_path moba_config_path"
     ),
-    "A precision for each part; the VAE runs in float32": (
+    "A precision for each part; --vae-dtype is float32 or the model's own": (
         "vae_precision=fp32 vae_decode_precision=fp32 text_encoder_precisions image_encoder_precision"
     ),
     "Kernels that lose precision": "quality=exact|lossless",
@@ -124,6 +124,8 @@ _SPELLINGS = {
     "prompt_file": "prompt_path",
     "num_videos_per_prompt": "num_outputs_per_prompt",
 }
+# What is granted for one value alone, and is an option of ours where the command has it.
+_GRANTED_AS_OURS = dict.fromkeys(("vae_precision", "vae_decode_precision"), (("vae_dtype", "float32"),))
 _SIZES = {"720p": (1280, 720), "1080p": (1920, 1080)}
 _DTYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -143,11 +145,12 @@ class PeerFlag:
 
         `known` are the options of the command at hand.
         """
-        if self.own and all(name in known for name, _ in self.own):
+        values = value if isinstance(value, list) else [value]
+        is_granted = all(item.lower() in self.granted for item in values)
+        if self.own and (is_granted or not self.granted) and all(name in known for name, _ in self.own):
             off = self.is_switch and value == "false"
             return {} if off else {name: _value(name, _filled(fixed, value)) for name, fixed in self.own}
-        values = value if isinstance(value, list) else [value]
-        return {} if all(item.lower() in self.granted for item in values) else None
+        return {} if is_granted else None
 
 
 def _filled(fixed: str | None, value: str | list[str]) -> str | list[str]:
@@ -167,6 +170,7 @@ def _rows() -> Iterator[PeerFlag]:
                 feature=feature,
                 is_switch=name.endswith("?"),
                 granted=tuple(values.split("|")) if values else (),
+                own=_GRANTED_AS_OURS.get(name, ()),
             )
     for name, own in _SPELLINGS.items():
         yield PeerFlag(name=name, feature=f"There is no {own} to set", own=((own, None),))

@@ -20,7 +20,7 @@ _GROUPS = {
     "Address": "host port api_key insecure allowed_hosts cors_origins",
     "Model": (
         "model_path model_name model_alias model_revision model_cache_dir offline lora transformer_path "
-        "device dtype num_threads"
+        "device dtype vae_dtype num_threads"
     ),
     "Several models": "also memory_budget_bytes unload_idle allow_launch launchable",
     "Requests": (

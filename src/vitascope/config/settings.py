@@ -82,6 +82,10 @@ class Settings(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Precision of the networks; auto is bfloat16 on an accelerator, else float32."
     )
+    vae_dtype: Literal["auto", "float32"] = Field(
+        "auto",
+        description="Precision of the VAE; auto is 16 bits on an accelerator where the reference's has them.",
+    )
     memory_budget_bytes: int | None = Field(
         None,
         ge=0,

@@ -28,6 +28,7 @@ def load_family(
     *,
     device: str = "auto",
     dtype: str | None = None,
+    vae_dtype: str = "auto",
     name: str | None = None,
     on_download: OnProgress | None = None,
     on_load: OnLoad | None = None,
@@ -36,9 +37,10 @@ def load_family(
     """Load a model; one of the hub is downloaded first, which `on_download` hears of as in `find_model`.
 
     `device` is auto, cpu, cuda or cuda:N; `dtype` (float32, bfloat16, float16) is bfloat16 on an accelerator
-    and float32 on the CPU unless said. The VAE always runs in float32. `adapters` are laid beside the
-    weights, for requests to choose. `on_load` is called with the component that is read, the bytes read of
-    all and the bytes of all; what it raises stops the loading.
+    and float32 on the CPU unless said. `vae_dtype` is float32, or auto: 16 bits on an accelerator where the
+    reference's VAE has them. `adapters` are laid beside the weights, for requests to choose. `on_load` is
+    called with the component that is read, the bytes read of all and the bytes of all; what it raises stops
+    the loading.
 
     Raises:
         CheckpointError: there is no such model, or it cannot be used.
@@ -46,17 +48,16 @@ def load_family(
         OutOfMemory: the weights do not fit on the device.
 
     """
-    where = pick_device(device)
-    chosen_dtype = pick_dtype(dtype, where)  # before a download of hours
+    placement = pick_placement(device, dtype, vae_dtype)  # before a download of hours
     root = find_model(source, on_download)
     checkpoint = Checkpoint.open(root, name or source.name, replaced=source.replaced, on_load=on_load)
     try:
-        family = load(checkpoint, Placement(where, chosen_dtype))
+        family = load(checkpoint, placement)
         for spec in adapters:
             family.adapters.register(spec)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise OutOfMemory(
-            f"{checkpoint.name} does not fit into what is free of the memory of {where}; "
+            f"{checkpoint.name} does not fit into what is free of the memory of {placement.device}; "
             "take another device, or weights of fewer bits (transformer_path)."
         ) from error
     # The operator's name wins over the one that a folder's manifest gives.
@@ -73,6 +74,22 @@ def describe_model(source: ModelSource, on_download: OnProgress | None = None) -
     """
     root = find_model(source, on_download)
     return describe(Checkpoint.open(root, source.name, replaced=source.replaced))
+
+
+def pick_placement(device: str, dtype: str | None, vae_dtype: str = "auto") -> Placement:
+    """Turn the operator's words into where networks go and what they are held in.
+
+    Raises:
+        ConfigurationError: an unknown word; and as `pick_device` does.
+
+    """
+    if vae_dtype not in {"auto", "float32"}:
+        raise ConfigurationError(f"vae_dtype is {vae_dtype!r}; use auto or float32.")
+    where = pick_device(device)
+    chosen = pick_dtype(dtype, where)
+    return Placement(
+        where, chosen, half_vaes=vae_dtype == "auto" and where.type != "cpu" and chosen != torch.float32
+    )
 
 
 def pick_device(device: str) -> torch.device:

@@ -14,7 +14,7 @@ from vitascope.engine.decoding_room import decoder_bytes
 from vitascope.errors import CheckpointError
 from vitascope.models.registry import outline
 from vitascope.sampling.guidance import guides
-from vitascope.weights.checkpoint import Checkpoint
+from vitascope.weights.checkpoint import Checkpoint, Placement
 
 _BYTES = {torch.float32: 4, torch.bfloat16: 2, torch.float16: 2}
 # Tensors of (tokens, width) that are alive at once in a block: residual, q, k, v, four of the MLP...
@@ -49,15 +49,15 @@ class Estimate:
         return self.flops_per_step * self.num_steps / flops_per_s
 
 
-def needs_of(checkpoint: Checkpoint, dtype: torch.dtype) -> Estimate:
-    """Estimate what one clip of a folder needs, its decoder included.
+def needs_of(checkpoint: Checkpoint, placement: Placement) -> Estimate:
+    """Estimate what one clip of a folder needs, its decoder included, where it is loaded by `placement`.
 
     Raises:
         CheckpointError: the folder cannot be read, or its configuration lacks what is needed.
 
     """
-    family = outline(checkpoint, dtype)
-    return estimate(checkpoint, family.card, dtype, decoding_bytes=decoder_bytes(family))
+    family = outline(checkpoint, placement)
+    return estimate(checkpoint, family.card, placement.dtype, decoding_bytes=decoder_bytes(family))
 
 
 def estimate(

@@ -28,6 +28,7 @@ _ARGUMENTS: dict[str, tuple[Any, str]] = {
     "path": (str | Path | None, "a folder or a hub id (owner/name)"),
     "device": (str, "auto, cpu, cuda or cuda:N"),
     "dtype": (str | None, "the name of one, as 'bfloat16'"),
+    "vae_dtype": (str, "auto or float32"),
     "num_threads": (int | None, "a whole number"),
     "revision": (str | None, "a branch, tag or commit"),
     "cache_dir": (str | Path | None, "a folder"),

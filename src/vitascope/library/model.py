@@ -166,6 +166,7 @@ def load(
     *,
     device: str = "auto",
     dtype: str | None = None,
+    vae_dtype: str = "auto",
     num_threads: int | None = None,
     revision: str | None = None,
     cache_dir: str | Path | None = None,
@@ -177,8 +178,9 @@ def load(
 ) -> Model:
     """Load a model: the bundled one, a diffusers folder, or a hub id (owner/name).
 
-    `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `num_threads` sets how many
-    CPU threads PyTorch uses in this process. For hub ids, `revision` pins a branch, tag or commit,
+    `device` is auto, cpu, cuda or cuda:N; `dtype` float32, bfloat16 or float16; `vae_dtype` float32, or auto:
+    16 bits on an accelerator where the reference's VAE has them. `num_threads` sets how many CPU threads
+    PyTorch uses in this process. For hub ids, `revision` pins a branch, tag or commit,
     `cache_dir` is where they are kept, `offline` never asks the hub, and `on_download` is called with the
     bytes that are here and all. `on_load` is called with the component whose weights are read, the bytes read
     of all and the bytes of all.
@@ -199,6 +201,7 @@ def load(
         path=path,
         device=device,
         dtype=dtype,
+        vae_dtype=vae_dtype,
         num_threads=num_threads,
         revision=revision,
         cache_dir=cache_dir,
@@ -220,6 +223,7 @@ def load(
         ),
         device=device,
         dtype=dtype,
+        vae_dtype=vae_dtype,
         on_download=on_download,
         on_load=on_load,
         adapters=adapters,

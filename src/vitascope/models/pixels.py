@@ -16,7 +16,7 @@ _RIDGE = 1e-3
 
 def to_pixels(video: Tensor) -> Pixels:
     """Turn (1, 3, T, H, W) in -1..1 into uint8 frames (T, H, W, 3), rounded as diffusers' PIL output is."""
-    scaled = (video[0] * 0.5 + 0.5).clamp(0, 1).mul(255.0).round().to(torch.uint8)  # (3, T, H, W)
+    scaled = (video[0].float() * 0.5 + 0.5).clamp(0, 1).mul(255.0).round().to(torch.uint8)  # (3, T, H, W)
     frames: Pixels = scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
     return frames
 

@@ -78,14 +78,16 @@ def describe(checkpoint: Checkpoint) -> ModelCard:
         CheckpointError: as for `load`, as far as it can be seen without reading weights.
 
     """
-    return outline(checkpoint, torch.float32).card
+    return outline(checkpoint, Placement(torch.device("cpu"), torch.float32)).card
 
 
-def outline(checkpoint: Checkpoint, dtype: torch.dtype) -> Family:
+def outline(checkpoint: Checkpoint, placement: Placement) -> Family:
     """Make the family of a folder from its configurations alone: its networks have shapes and no memory.
+
+    They are of the dtypes that they would have by `placement`.
 
     Raises:
         CheckpointError: as for `describe`.
 
     """
-    return load(replace(checkpoint, outline=True), Placement(torch.device("meta"), dtype))
+    return load(replace(checkpoint, outline=True), replace(placement, device=torch.device("meta")))

@@ -27,11 +27,20 @@ INDEX = "model_index.json"
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where networks go, the dtype of the big ones, and that of the VAE, which needs more bits."""
+    """Where networks go, the dtype of the big ones, and that of the smaller ones that need more bits.
+
+    `half_vaes` says whether VAEs that work in 16 bits with their reference do so too: it halves what decoding
+    works in, tens of gigabytes at real sizes.
+    """
 
     device: torch.device
     dtype: torch.dtype
-    vae_dtype: torch.dtype = torch.float32
+    precise_dtype: torch.dtype = torch.float32
+    half_vaes: bool = False
+
+    def vae_dtype(self, half: torch.dtype) -> torch.dtype:
+        """Return the dtype of a VAE that works in `half` with its reference."""
+        return half if self.half_vaes else self.precise_dtype
 
 
 @dataclass(frozen=True, slots=True)

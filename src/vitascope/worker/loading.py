@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
+import torch
+
 from vitascope import wire
 from vitascope.config import Settings
 from vitascope.config.model_source import ModelSource
 from vitascope.engine.free_memory import device_name, free_bytes
-from vitascope.engine.load import load_family, pick_device, pick_dtype
+from vitascope.engine.load import load_family, pick_placement
 from vitascope.engine.plan import Estimate, needs_of
 from vitascope.models.family import Family
 from vitascope.weights.checkpoint import Checkpoint
@@ -36,18 +38,20 @@ def load_model(settings: Settings, line: Line) -> Family | None:
         log(done, total)
         told("download", done, total)
 
-    device = pick_device(settings.device)  # before a download of hours
+    # Before a download of hours.
+    placement = pick_placement(settings.device, settings.asked_dtype, settings.vae_dtype)
     source = settings.model_source
     root = find_model(source, downloaded)
     name = settings.model_name or source.name
     checkpoint = Checkpoint.open(root, name, replaced=source.replaced)
-    needs = needs_of(checkpoint, pick_dtype(settings.asked_dtype, device))
-    if not _told_to_go_on(line, lambda: _measured(needs, settings.device)):
+    needs = needs_of(checkpoint, placement)
+    if not _told_to_go_on(line, lambda: _measured(needs, placement.device)):
         return None
     return load_family(
         ModelSource(root, replaced=source.replaced),
         device=settings.device,
         dtype=settings.asked_dtype,
+        vae_dtype=settings.vae_dtype,
         name=name,
         on_load=lambda _part, done, total: told("load", done, total),
         adapters=settings.adapters,
@@ -90,8 +94,7 @@ def _told_to_go_on(line: Line, measured: Callable[[], wire.Measured]) -> bool:
                     line.send(measured())
 
 
-def _measured(needs: Estimate, device: str) -> wire.Measured:
-    where = pick_device(device)
+def _measured(needs: Estimate, where: torch.device) -> wire.Measured:
     return wire.Measured(
         device=device_name(where),
         weights_bytes=needs.weights_bytes,

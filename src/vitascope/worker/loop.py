@@ -203,7 +203,11 @@ class Loop:
         )
 
     def _preview(self, job: RunningJob, step: int) -> None:
-        picture = self._engine.preview(job.job_id)
+        try:
+            picture = self._engine.preview(job.job_id)
+        except OutOfMemory:
+            log.warning("no preview: the device lacks the memory for it", extra={"job_id": job.job_id})
+            return
         if picture is not None:
             job.previewed_at = time.monotonic()
             self._line.send(wire.Preview(job_id=job.job_id, step=step, image=to_webp(picture)))

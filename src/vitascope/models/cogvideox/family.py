@@ -98,7 +98,7 @@ class CogVideoXFamily:
         """Predict each sample's velocity, negative and positive prompts as one batch where guided."""
         conds: list[Conditioning] = [s.conditioning for s in samples]
         hidden = torch.cat([self._model_input(s) for s in samples])
-        timestep = torch.stack([s.trajectory.timestep for s in samples]).to(self.device)
+        timestep = torch.cat([self._timestep(s) for s in samples])
         texts = [c.positive for c in conds]
         negatives = [c.negative for c in conds if c.negative is not None]
         if not negatives:
@@ -160,6 +160,11 @@ class CogVideoXFamily:
         latents = sample.trajectory.latents["video"]
         image: Tensor | None = sample.conditioning.image_latents
         return latents if image is None else torch.cat([latents, image], dim=2)
+
+    def _timestep(self, sample: Sample) -> Tensor:
+        """Return the timestep, (1,); the host knows its number, so that nothing waits for a copy of it."""
+        timestep = sample.trajectory.timestep
+        return torch.full((1,), timestep.item(), dtype=timestep.dtype, device=self.device)
 
     def _forward(
         self, hidden: Tensor, timestep: Tensor, texts: list[Tensor], rotary: Rotary | None

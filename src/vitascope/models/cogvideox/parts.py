@@ -60,9 +60,10 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> CogVideoXParts:
     text_kind = checkpoint.accepted("text_encoder", {"T5EncoderModel": T5EncoderModel})
     tokenizer = checkpoint.processor("tokenizer", _TOKENIZERS)
     encoder = checkpoint.network("text_encoder", text_kind, device, dtype)
+    vae = checkpoint.network("vae", vae_kind, device, placement.vae_dtype(dtype))
     parts = CogVideoXParts(
         text=TextEncoder(tokenizer, encoder, dtype),
-        vae=CogVideoXVae(checkpoint.network("vae", vae_kind, device, placement.vae_dtype)),
+        vae=CogVideoXVae(vae),
         transformer=checkpoint.network("transformer", kind, device, dtype),
         scheduler=checkpoint.config("scheduler", "scheduler_config.json"),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -195,8 +196,8 @@ class HunyuanVideoFamily:
     def _embedded_guidance(self, samples: Sequence[Sample]) -> Tensor | None:
         if not self._parts.embeds_guidance:
             return None
-        scales = [s.request.guidance_scale for s in samples]
-        return torch.tensor(scales, dtype=self._dtype, device=self.device) * 1000.0
+        where: dict[str, Any] = {"dtype": self._dtype, "device": self.device}
+        return torch.cat([torch.full((1,), s.request.guidance_scale, **where) for s in samples]) * 1000.0
 
     def _forward(
         self, hidden: Tensor, timestep: Tensor, texts: list[Text], guidance: Tensor | None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKLHunyuanVideo, HunyuanVideoTransformer3DModel
 from transformers import (
     CLIPImageProcessorPil,
@@ -83,7 +84,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> HunyuanVideoPart
     )
     transformer = checkpoint.network("transformer", kind, device, dtype)
     kind = checkpoint.accepted("vae", {"AutoencoderKLHunyuanVideo": AutoencoderKLHunyuanVideo})
-    vae = HunyuanVideoVae(checkpoint.network("vae", kind, device, placement.vae_dtype))
+    vae = HunyuanVideoVae(checkpoint.network("vae", kind, device, placement.vae_dtype(torch.float16)))
     way: Way | None = transformer.config.image_condition_type
     _check_fit(checkpoint, transformer.config, vae.channels)
     return HunyuanVideoParts(

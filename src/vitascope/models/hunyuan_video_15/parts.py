@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from diffusers import AutoencoderKLHunyuanVideo15, HunyuanVideo15Transformer3DModel
 from transformers import (
     ByT5Tokenizer,
@@ -72,7 +73,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> HunyuanVideo15Pa
     )
     transformer = checkpoint.network("transformer", kind, device, dtype)
     kind = checkpoint.accepted("vae", {"AutoencoderKLHunyuanVideo15": AutoencoderKLHunyuanVideo15})
-    vae = HunyuanVideo15Vae(checkpoint.network("vae", kind, device, placement.vae_dtype))
+    vae = HunyuanVideo15Vae(checkpoint.network("vae", kind, device, placement.vae_dtype(torch.float16)))
     _check_fit(transformer.config, vae.channels)
     checkpoint.accepted("guider", {"ClassifierFreeGuidance": Guider})
     takes_picture = checkpoint.pipeline == "HunyuanVideo15ImageToVideoPipeline"

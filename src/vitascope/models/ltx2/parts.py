@@ -65,7 +65,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> Ltx2Parts:
 
     def network(part: str, allowed: dict[str, Any], *, precise: bool = False) -> Any:
         kind = checkpoint.accepted(part, allowed)
-        return checkpoint.network(part, kind, device, placement.vae_dtype if precise else placement.dtype)
+        return checkpoint.network(part, kind, device, placement.precise_dtype if precise else placement.dtype)
 
     tokenizer = checkpoint.processor("tokenizer", _TOKENIZERS)
     encoder = network("text_encoder", {"Gemma3ForConditionalGeneration": Gemma3ForConditionalGeneration})

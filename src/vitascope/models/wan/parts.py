@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from diffusers import AutoencoderKLWan, WanTransformer3DModel
 from transformers import (
     CLIPImageProcessorPil,
@@ -92,7 +91,7 @@ def load_parts(checkpoint: Checkpoint, placement: Placement) -> WanParts:
         return Expert(network, with_memory(network))
 
     vae_kind = checkpoint.accepted("vae", {"AutoencoderKLWan": AutoencoderKLWan})
-    vae = checkpoint.network("vae", vae_kind, device, placement.vae_dtype)
+    vae = checkpoint.network("vae", vae_kind, device, placement.precise_dtype)
     use_fast_convolutions(vae.decoder, vae.post_quant_conv)
     has_sibling = (checkpoint.root / PICTURE_SIBLING).is_dir()
     parts = WanParts(
@@ -120,8 +119,8 @@ def _load_text(checkpoint: Checkpoint, placement: Placement) -> TextEncoder:
 def _load_image(checkpoint: Checkpoint, placement: Placement) -> ImageEncoder:
     processor = checkpoint.processor("image_processor", _IMAGE_PROCESSORS)
     kind = checkpoint.accepted("image_encoder", {"CLIPVisionModel": CLIPVisionModel})
-    # In float32, as the reference's users are told to: a picture is encoded once, and steers every step.
-    encoder = checkpoint.network("image_encoder", kind, placement.device, torch.float32)
+    # With more bits, as the reference's users are told to: a picture is encoded once, and steers every step.
+    encoder = checkpoint.network("image_encoder", kind, placement.device, placement.precise_dtype)
     return ImageEncoder(processor, encoder, placement.dtype)
 
 
