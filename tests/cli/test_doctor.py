@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import socket
+import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError
 
 import pytest
+from pydantic import SecretStr
 
 from vitascope.cli import checks
 from vitascope.cli.checks import check_all
 from vitascope.cli.estimates import PUBLISHED, fits
 from vitascope.cli.machine import Device, Machine, look, nearest_folder, usable_memory_bytes
 from vitascope.config import BUNDLED_MODEL, Settings
+from vitascope.jobs.sql import SqlStore
 
 MACHINE = Machine(
     python="3.11", torch="2.9", torch_cuda=None, has_nvidia_driver=False, cores=2, machine_cores=4,
@@ -168,3 +172,38 @@ def test_every_model_of_the_settings_is_tried(settings, tmp_path):
     both = settings.model_copy(update={"also": (f"again={BUNDLED_MODEL}", f"gone={tmp_path / 'gone'}")})
     found = verdicts(both)
     assert [found[name].verdict for name in ("model", "model again", "model gone")] == ["ok", "ok", "broken"]
+
+
+def test_a_database_is_reached_or_not_and_its_passwords_stay_hidden(settings, postgresql):
+    def check(url):
+        (found,) = checks._database(settings.model_copy(update={"database_url": SecretStr(url)}))
+        return found
+
+    url = postgresql.new_database()
+    assert (check(url).verdict, "`serve` will apply" in check(url).found) == ("ok", True)
+    store = SqlStore(url)
+    assert (check(url).verdict, "another server uses postgresql://" in check(url).found) == ("broken", True)
+    store.close()
+    assert (check(url).verdict, "its schema is up to date" in check(url).found) == ("ok", True)
+    gone = check(f"{url}&password=s3cret".replace("/of_a", "/gone_of_a"))
+    assert (gone.verdict, "does not exist" in gone.found) == ("broken", True)
+    assert not [
+        secret for secret in ("pa%20ss", "pa ss", "s3cret") if secret in gone.found + check(url).found
+    ]
+
+
+def test_a_database_in_the_data_folder_is_looked_at_if_there_is_one(settings):
+    assert not list(checks._database(settings))
+    settings.data_dir.mkdir()
+    SqlStore(settings.store_url).close()
+    (check,) = checks._database(settings)
+    assert check.found.endswith("jobs.sqlite3 can be reached; its schema is up to date")
+    with closing(sqlite3.connect(settings.database_path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    (check,) = checks._database(settings)
+    assert (check.verdict, "kept by a newer version, whose schema 9999" in check.found) == ("broken", True)
+    settings.database_path.write_bytes(b"no database, though as long as the head of one would be" * 20)
+    (check,) = checks._database(settings)
+    assert (check.verdict, "cannot be used: file is not a database" in check.found) == ("broken", True)
+    assert verdicts(settings)["database"] == check

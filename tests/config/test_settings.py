@@ -131,6 +131,8 @@ def test_secrets_are_shown_by_no_setting_and_named_for_the_logs():
     assert not [secret for secret in ("p%40ss", "k3y") if secret in repr(settings)]
     assert settings.secrets == ["k3y", DATABASE, "p%40ss", "p@ss"]
     assert load({}).secrets == []
+    in_query = "postgresql://db.example/clips?user=vito&password=p%40ss"
+    assert load({"database_url": in_query}).secrets == [in_query, "p@ss"]
 
 
 def test_an_alias_stands_for_the_model_it_names_or_for_the_default_one():

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from vitascope.errors import ConfigurationError, StoreUnavailable
 from vitascope.jobs.database import connect
@@ -207,6 +207,17 @@ def test_a_url_that_cannot_be_read_is_not_repeated():
     with pytest.raises(ConfigurationError, match="%40 for @") as refused:
         SqlStore("postgresql://vito:pa/ss@h:x/d")
     assert "pa/ss" not in str(refused.value)
+
+
+def test_a_database_in_which_nothing_may_be_made_is_refused_in_one_line(postgresql):
+    url = postgresql.new_database()
+    engine = connect(url)
+    with engine.connect() as connection:
+        connection.execute(text("CREATE ROLE reader LOGIN"))
+        connection.execute(text("REVOKE CREATE ON SCHEMA public FROM public"))
+    engine.dispose()
+    with pytest.raises(ConfigurationError, match="cannot be used: permission denied for schema public"):
+        SqlStore(url.replace("vitascope:pa%20ss@", "reader@"))
 
 
 @pytest.mark.parametrize("what", ["folder", "file"])

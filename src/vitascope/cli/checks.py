@@ -37,7 +37,7 @@ def check_all(settings: Settings, machine: Machine) -> tuple[list[Check], ModelC
     (_, first, card), *others = [(spec.uid, *_model(its)) for spec, its in configured(settings)]
     models = [first, *(replace(check, name=f"model {uid}") for uid, check, _ in others)]
     checks = [*_packages(), *_torch(machine), _device(settings), *_encoders(machine)]
-    return [*checks, _data_dir(settings), _port(settings), *models], card
+    return [*checks, _data_dir(settings), *_database(settings), _port(settings), *models], card
 
 
 def _packages() -> Iterator[Check]:
@@ -133,6 +133,27 @@ def _data_dir(settings: Settings) -> Check:
     except OSError as error:
         found = f"{settings.data_dir} cannot be written: {error.strerror}"
         return Check(name="data folder", verdict="broken", found=found, remedy="choose another: --data-dir")
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    """Look at the database of jobs, unless it is a file that `serve` makes."""
+    from vitascope.jobs.standing import look_at
+
+    if settings.database_url is None and not settings.database_path.is_file():
+        return
+    try:
+        found = look_at(settings.store_url)
+    except VitascopeError as error:
+        yield Check(name="database", verdict="broken", found=error.message)
+        return
+    to_come = f"`serve` will apply {found.num_to_apply} migrations"
+    schema = to_come if found.num_to_apply else "its schema is up to date"
+    if found.in_use:
+        remedy = "stop that one, or give each a database of its own: --database-url"
+        used = f"another server uses {found.place}"
+        yield Check(name="database", verdict="broken", found=used, remedy=remedy)
+    else:
+        yield Check(name="database", verdict="ok", found=f"{found.place} can be reached; {schema}")
 
 
 def _port(settings: Settings) -> Check:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -54,6 +55,7 @@ def doctor(examined: Examined, style: Style) -> None:
     """Say what this machine has and what would run on it; exit status 1 if `serve` would not work."""
     from vitascope.cli.checks import check_all
 
+    logging.getLogger(vitascope.__name__).addHandler(logging.NullHandler())  # checks say what fails
     settings = load_settings(asdict(examined), file=style.config)
     machine = look(settings.data_dir)
     checks, card = check_all(settings, machine)

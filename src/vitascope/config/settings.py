@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Literal, TypeVar
-from urllib.parse import unquote
+from urllib.parse import parse_qs, unquote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
@@ -232,7 +232,12 @@ class Settings(BaseModel):
         """Where jobs are kept; may hold a password."""
         if self.database_url is not None:
             return self.database_url.get_secret_value()
-        return f"sqlite:///{self.data_dir / 'jobs.sqlite3'}"
+        return f"sqlite:///{self.database_path}"
+
+    @property
+    def database_path(self) -> Path:
+        """Where jobs are kept if `database_url` names no other place."""
+        return self.data_dir / "jobs.sqlite3"
 
     @property
     def secrets(self) -> list[str]:
@@ -240,7 +245,8 @@ class Settings(BaseModel):
         key = [] if self.api_key is None else [self.api_key.get_secret_value()]
         url = "" if self.database_url is None else self.database_url.get_secret_value()
         password = url.rpartition("@")[0].rpartition("/")[2].partition(":")[2]
-        return [text for text in (*key, url, password, unquote(password)) if text]
+        asked = parse_qs(url.partition("?")[2])
+        return [text for text in (*key, url, password, unquote(password), *asked.get("password", ())) if text]
 
     @property
     def loopback(self) -> bool:

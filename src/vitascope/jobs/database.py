@@ -21,6 +21,12 @@ BUSY_TIMEOUT_S = 30.0
 CONNECT_TIMEOUT_S = 5
 SOLE_USE = 0x7669_7461  # the advisory lock that a server holds in a PostgreSQL database
 
+_HELD = text(
+    "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database "
+    "WHERE locktype = 'advisory' AND classid = 0 AND objid = :key AND datname = current_database())"
+)
+_PASSWORDS = ("password", "sslpassword")  # that libpq takes in a URL's query
+
 log = logging.getLogger(__name__)
 
 
@@ -96,9 +102,16 @@ class SoleUse:
         return True
 
 
+def in_use(connection: Connection) -> bool:
+    """Whether a running server has the database, as `SoleUse` sees it; it is not taken for that."""
+    if connection.dialect.name != "postgresql":
+        return False
+    return bool(connection.execute(_HELD, {"key": SOLE_USE}).scalar_one())
+
+
 def shown(url: str) -> str:
-    """Return a URL without its password."""
-    return _parsed(url).render_as_string(hide_password=True)
+    """Return a URL without its passwords."""
+    return _parsed(url).difference_update_query(_PASSWORDS).render_as_string(hide_password=True)
 
 
 def _parsed(url: str) -> URL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import takewhile
 from pathlib import Path
 
 from alembic import command
@@ -22,24 +23,36 @@ def upgrade(engine: Engine, revision: str = "head") -> None:
         ConfigurationError: a newer version has brought the database further than is known here.
 
     """
-    config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    config = _config()
     with engine.connect() as connection:
         _begin(connection)
-        _check_known(config, connection)
+        to_apply(connection)  # refuses a newer one
         config.attributes["connection"] = connection
         command.upgrade(config, revision)
         connection.commit()
 
 
-def _check_known(config: Config, connection: Connection) -> None:
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    unknown = {*MigrationContext.configure(connection).get_current_heads()} - known
-    if unknown:
+def to_apply(connection: Connection) -> list[str]:
+    """Name the migrations that the database has not seen yet, the newest first.
+
+    Raises:
+        ConfigurationError: a newer version has brought the database further than is known here.
+
+    """
+    known = [script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()]
+    seen = {*MigrationContext.configure(connection).get_current_heads()}
+    if unknown := seen.difference(known):
         raise ConfigurationError(
             f"The jobs were kept by a newer version, whose schema {', '.join(unknown)} is not known here; "
             "start that version, or go back to a copy from before."
         )
+    return list(takewhile(lambda revision: revision not in seen, known))
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
+    return config
 
 
 def _begin(connection: Connection) -> None:

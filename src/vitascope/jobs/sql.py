@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from vitascope.errors import ConfigurationError, NotFound, StoreUnavailable
 from vitascope.jobs.database import SoleUse, connect, shown
@@ -52,6 +52,10 @@ class SqlStore(Ledger):
             except StoreUnavailable as error:
                 raise ConfigurationError(
                     f"The database of jobs, {shown(url)}, cannot be used: {error.reason}"
+                ) from None
+            except ProgrammingError as error:  # of its schema, or of our right to make one
+                raise ConfigurationError(
+                    f"The database of jobs, {shown(url)}, cannot be used: {error.orig}"
                 ) from None
             undo.pop_all()
 
