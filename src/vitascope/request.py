@@ -1,6 +1,6 @@
 """What a caller may ask for: `GenerationRequest`, frozen and complete.
 
-It knows no HTTP and no model: defaults were filled in and rules were checked (see `card.py`) before one
+It knows no HTTP and no model: defaults were filled in and rules were checked (see `card/`) before one
 exists.
 """
 

@@ -1,18 +1,14 @@
-"""The model card: what one loaded model can do, as plain data, and the one place where wishes meet its rules.
-
-A worker announces a card for each model; validation, admission, listings, forms and help all read it, so
-that the control side knows every rule without importing a family.
-"""
+"""Where wishes meet a model's rules: what was not said is filled in, what cannot be is refused."""
 
 from __future__ import annotations
 
 import math
-import re
 import secrets
-from dataclasses import dataclass, field, fields
 
+from vitascope.card.model_card import Defaults, ModelCard, Rules
+from vitascope.card.wish import Wish
 from vitascope.errors import InvalidRequest
-from vitascope.request import AttentionCache, Continuation, GenerationRequest, Task
+from vitascope.request import AttentionCache, GenerationRequest, Task
 
 MAX_SEED = 2**63 - 1
 MAX_PROMPT_CHARS = 32_000
@@ -20,116 +16,6 @@ MAX_LORA_SCALE = 4.0
 MAX_OUTPUTS = 10
 DEFAULT_STRENGTH = 0.8
 MIN_FPS, MAX_FPS = 1.0, 120.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """The checkpoint's native values; a None is a setting the model does not have.
-
-    `guidance_scale_with_frames` takes the place of `guidance_scale` where a first or last frame is given;
-    None where the model wants the same.
-    """
-
-    height: int
-    width: int
-    num_frames: int
-    fps: float
-    num_inference_steps: int
-    guidance_scale: float
-    guidance_scale_with_frames: float | None = None
-    guidance_scale_2: float | None = None
-    boundary_ratio: float | None = None
-    true_cfg_scale: float | None = None
-    flow_shift: float | None = None
-    negative_prompt: str = ""
-    sample_solver: str | None = None
-    max_sequence_length: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rules:
-    """Limits of one model: sizes are multiples of `size_multiple`, lengths `frame_stride` * k + 1.
-
-    `max_pixels` bounds height * width, `max_frames` the length; `solvers` lists the `sample_solver` names.
-    `max_height` and `max_width` bound a side where positions end there; `sizes` lists the only
-    (height, width) pairs of a model that does no others. `attention_cache_token_bytes` is the memory that an
-    attention cache takes for each token (`size_multiple` squared pixels of one latent frame) and each of the
-    two passes of guidance; None where the family has no such cache.
-    """
-
-    size_multiple: int
-    frame_stride: int
-    max_pixels: int
-    max_frames: int
-    min_steps: int = 1  # equal to max_steps where a model is made for one number of steps
-    max_steps: int = 200
-    solvers: tuple[str, ...] = ()
-    min_sequence_length: int = 1  # what the tokenizer adds of its own, and a token of the prompt
-    max_sequence_length: int | None = None
-    max_height: int | None = None
-    max_width: int | None = None
-    sizes: tuple[tuple[int, int], ...] = ()
-    attention_cache_token_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PromptGuide:
-    """What a small model's vocabulary is, so that a prompt outside it can be answered with advice."""
-
-    known_words: tuple[str, ...]
-    examples: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelCard:
-    """One model. `identity` hashes its weights (empty if they were not read).
-
-    `components` maps each part to its size in bytes; `makes_sound` says that every clip comes with sound.
-    """
-
-    name: str
-    family: str
-    tasks: tuple[Task, ...]
-    defaults: Defaults
-    rules: Rules
-    identity: str
-    components: dict[str, int] = field(default_factory=dict)
-    prompt_guide: PromptGuide | None = None
-    makes_sound: bool = False
-    adapters: tuple[str, ...] = ()  # the LoRAs that a request may choose
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What a caller said, in our words; None means not said. `num_frames` beats `seconds`."""
-
-    prompt: str | None = None
-    negative_prompt: str | None = None
-    height: int | None = None
-    width: int | None = None
-    num_frames: int | None = None
-    seconds: float | None = None
-    fps: float | None = None
-    num_inference_steps: int | None = None
-    guidance_scale: float | None = None
-    guidance_scale_2: float | None = None
-    boundary_ratio: float | None = None
-    true_cfg_scale: float | None = None
-    flow_shift: float | None = None
-    sample_solver: str | None = None
-    max_sequence_length: int | None = None
-    loras: tuple[tuple[str, float], ...] | None = None
-    seed: int | None = None
-    first_frame: str | None = None
-    last_frame: str | None = None
-    attention_cache: AttentionCache | None = None
-    num_outputs: int | None = None
-    video: str | None = None
-    strength: float | None = None
-    continues: Continuation | None = None
-
-
-WISH_FIELDS = tuple(f.name for f in fields(Wish))
 
 
 def resolve(wish: Wish, card: ModelCard) -> GenerationRequest:
@@ -194,51 +80,6 @@ def native_guidance(native: Defaults, *, with_frames: bool) -> float:
     """Return the guidance scale of a request that names none, with or without a first or last frame."""
     other = native.guidance_scale_with_frames if with_frames else None
     return native.guidance_scale if other is None else other
-
-
-def request_warnings(request: GenerationRequest, card: ModelCard) -> list[str]:
-    """Tell the caller of what will have no effect, or not the one that was meant."""
-    return [
-        *prompt_warnings(request.prompt, card),
-        *cache_warnings(request),
-        *guidance_warnings(request, card),
-    ]
-
-
-def guidance_warnings(request: GenerationRequest, card: ModelCard) -> list[str]:
-    """Tell the caller of a negative prompt, other than the model's own, that no guidance reads."""
-    native = card.defaults
-    if request.negative_prompt in ("", native.negative_prompt):
-        return []
-    name, scale = "guidance_scale", max(request.guidance_scale, request.guidance_scale_2 or 0.0)
-    if native.true_cfg_scale is not None:  # its guidance_scale reads no negative prompt
-        name, scale = "true_cfg_scale", request.true_cfg_scale or 1.0
-    if scale > 1.0:
-        return []
-    return [f"The negative prompt is not read: {name} is {scale:g}, and it takes one above 1."]
-
-
-def prompt_warnings(prompt: str, card: ModelCard) -> list[str]:
-    """Advice for a model with a small vocabulary: which words it does not know, and prompts that work."""
-    guide = card.prompt_guide
-    if guide is None:
-        return []
-    known = set(guide.known_words)
-    unknown = [w for w in dict.fromkeys(re.findall(r"[^\W_]+", prompt.lower())) if w not in known]
-    if not unknown:
-        return []
-    words = ", ".join(repr(w) for w in unknown[:8])
-    examples = "; ".join(repr(e) for e in guide.examples[:3])
-    return [f"{card.name} does not know {words}; it makes moving shapes. Prompts that work: {examples}."]
-
-
-def cache_warnings(request: GenerationRequest) -> list[str]:
-    """Tell the caller of an attention cache that spares no step."""
-    cache, num_steps = request.attention_cache, request.num_steps
-    if cache is None or cache.acts_within(num_steps):
-        return []
-    needs = "it needs an interval above 1, and a start_step below end_step and below the last step"
-    return [f"The attention cache spares none of the {num_steps} steps: {needs}."]
 
 
 def _prompt(prompt: str | None) -> str:
