@@ -23,7 +23,6 @@ from vitascope.weights.reading import Reading
 CASES = [
     "wan21_i2v",
     "wan22_t2v",
-    "wan22_5b_i2v",
     "hunyuan_t2v",
     "hunyuan_i2v_replace",
     "hunyuan15_i2v",
@@ -113,7 +112,7 @@ def test_a_clip_made_on_an_accelerator_is_the_cpus(model: Tiny) -> None:
     assert [wait for wait in ours if not wait.startswith(ALLOWED.get(model.case.name, "nothing"))] == []
 
 
-@pytest.mark.parametrize("name", ["hunyuan_t2v", "hunyuan_i2v_replace", "hunyuan15_i2v", "cogvideox_5b_i2v"])
+@pytest.mark.parametrize("name", ["hunyuan_t2v", "hunyuan15_i2v", "cogvideox_5b_i2v"])
 def test_a_vae_of_16_bits_makes_nearly_the_same_clip(name: str) -> None:
     """As it does on an accelerator; kernels of the CPU for a decoder of its own have 32 bits alone."""
     model = tiny(name)
@@ -123,7 +122,6 @@ def test_a_vae_of_16_bits_makes_nearly_the_same_clip(name: str) -> None:
             made = begun(model, loaded(model, DEVICE, half_vaes=half_vaes))
             made.denoise()
             clips.append(made.frames())
-            assert made.family.preview(made.generation.sample) is not None
     assert clips[0].shape == clips[1].shape
     assert 0 < np.abs(clips[0] - clips[1]).mean() < 3  # of 255
 
