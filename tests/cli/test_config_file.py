@@ -81,8 +81,8 @@ def test_keys_of_features_that_are_not_here_are_refused_by_name_all_at_once(file
         )
     assert str(caught.value) == (
         "c.yaml: This version has nothing for num_gpus 2 (several devices for one clip), vae_tiling (working "
-        "on the VAE in tiles or slices), text_encoder_precisions fp16 (a precision for each part; the VAE "
-        "runs in float32); leave them out."
+        "on the VAE in tiles or slices), text_encoder_precisions fp16 (a precision for each part; "
+        "--vae-dtype is float32 or the model's own); leave them out."
     )
 
 
