@@ -83,7 +83,7 @@ train-vae: $(STAMP) ## train the bundled model's autoencoder
 
 train-decoder: $(STAMP) ## train the decoder alone further, for the same latents
 	$(BIN)/python -m training.vae --decoder-only --init training/runs/vae/vae --out training/runs/decoder \
-		--steps 8200 --hard 0.4 --crisp 1.2 --blur 0.1 --muon-rate 0.006 --adam-rate 0.0015 --seed 5 $(ARGS)
+		--steps 15000 --hard 0.5 --crisp 1.2 --blur 0.08 --muon-rate 0.01 --adam-rate 0.0024 --seed 5 $(ARGS)
 
 train-text: $(STAMP) ## train its text encoder
 	$(BIN)/python -m training.text_encoder $(ARGS)

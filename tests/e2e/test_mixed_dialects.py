@@ -32,6 +32,7 @@ from vitascope.jobs.retention import ORPHAN_LOOK_S, ORPHAN_LOOKS, Sweeper
 from vitascope.jobs.sql import SqlStore
 from vitascope.media.artifacts import FolderArtifacts
 from vitascope.media.provenance import read_provenance
+from vitascope.worker.loop import THREADS
 
 pytestmark = pytest.mark.filterwarnings("ignore:The Sora API:DeprecationWarning")
 
@@ -42,7 +43,7 @@ MANY_STEPS = 100
 NEVER_DONE = 25  # steps that only requests without an end before their cancel come to; there they are held
 PATIENCE_S = 600.0
 POLL_S = 0.1
-POOLS = {"threads": 4 + (os.cpu_count() or 1)}  # by which the server's pools of threads may still grow
+POOLS = {"threads": 4 + (os.cpu_count() or 1), "worker's threads": THREADS - 1}  # which may still grow
 LIMITS = httpx.Limits(max_connections=64, keepalive_expiry=1.0)
 
 
