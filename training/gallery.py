@@ -34,7 +34,7 @@ HEAD = """# Gallery
 
 A dozen prompts, seed {seed}, everything else at the bundled model's defaults: no clip was chosen among
 several. The [model card](model-card.md) says how often such prompts succeed. `make gallery` writes this page
-again, through the same engine as the server's. Turning, the seventh, is what the model does not do well yet.
+again, through the same engine as the server's. Turning, the seventh, is what the model does least well.
 
 One clip alone:
 

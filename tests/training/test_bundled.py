@@ -82,7 +82,7 @@ def renewed(model: vitascope.Model) -> str:
     for seed in range(400):
         values = figures(model, seed=seed)
         if clear(values):
-            return f"PINNED, PINNED_SEED = "5441ead92d6286a2", 12
+            return f"PINNED, PINNED_SEED = {digest(values)!r}, {seed}"
     raise AssertionError("no seed of 400 keeps off the rounding")
 
 
