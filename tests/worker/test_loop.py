@@ -287,10 +287,14 @@ def test_a_bug_ends_its_job_alone_and_gives_nothing_away(serve, generate, family
     server.until(wire.Finished, "good")
 
 
-def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family, monkeypatch):
+def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family, gate, monkeypatch):
     server = serve(checkpoint_interval_s=0)
     monkeypatch.setattr(family, "preview", lambda sample: 1 / 0)
-    server.command(wire.WatchPreview(job_id="bad", enabled=True), generate("bad"))
+    family.before_step = gate
+    server.command(generate("bad"))
+    gate.wait_reached()
+    server.command(wire.WatchPreview(job_id="bad", enabled=True))
+    gate.opened.set()
     assert server.until(wire.Failed)[0].job_id == "bad"
     server.command(generate("good"))
     server.until(wire.Finished, "good")
