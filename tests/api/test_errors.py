@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import io
 import logging
 
 import pytest
@@ -70,9 +71,10 @@ def test_an_error_after_the_answer_began_breaks_the_connection_instead_of_lying(
 ):
     house.finish(submitted)
 
-    def broken(key):
-        raise errors.NotFound("gone")
+    class Torn(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise errors.NotFound("gone")
 
-    monkeypatch.setattr(house.artifacts, "open", broken)
+    monkeypatch.setattr(house.artifacts, "open", lambda key: Torn())
     with pytest.raises(Exception, match="gone"):
         client.get(f"/v1/videos/{submitted}/content")
