@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import queue
 import threading
 import time
@@ -303,18 +304,23 @@ def test_a_bug_in_a_preview_or_a_save_ends_its_job_alone(serve, generate, family
 def test_a_preview_that_memory_lacks_for_is_left_out_and_the_clip_is_made(
     serve, generate, family, gate, monkeypatch
 ):
+    tries = []
+
     def exhaust(sample):
+        tries.append(sample)
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(family, "preview", exhaust)
+    monkeypatch.setattr("vitascope.worker.loop.PREVIEW_INTERVAL_S", math.inf)  # one is due, none after it
     family.before_step = gate
     server = serve()
-    server.command(generate("a"))
+    server.command(generate("a", num_inference_steps=20))
     gate.wait_reached()
     server.command(wire.WatchPreview(job_id="a", enabled=True))
     gate.opened.set()
     _, before = server.until(wire.Finished)
     assert not any(isinstance(event, wire.Preview) for event in before)
+    assert len(tries) == 1
 
 
 def kept_clip(artifacts, frames) -> str:

@@ -206,6 +206,7 @@ class Loop:
         try:
             picture = self._engine.preview(job.job_id)
         except OutOfMemory:
+            job.previewed_at = time.monotonic()  # the next try is after a while, not after every step
             log.warning("no preview: the device lacks the memory for it", extra={"job_id": job.job_id})
             return
         if picture is not None:
